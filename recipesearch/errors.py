@@ -1,0 +1,51 @@
+"""Every error that recipesearch raises on purpose, and the exit code each one ends a command with.
+
+    RecipeSearchError            1   (never raised itself)
+    +-- PlanError                2   the study file, a recipe file or an argument is wrong
+    +-- RefusedInput             3   a parent, a task or a recipe is unsafe or does not fit the others
+    +-- StudyError               4   the study or its storage needs attention: nothing was lost
+    +-- VerificationFailed       5   a rebuilt model is not the one that was scored
+    +-- TrialFailed              -   one candidate failed; the study records the cause and goes on
+
+A message says what is wrong and what to do next, in one or two lines. Interrupted commands end with
+130 (Ctrl-C) or 143 (SIGTERM); their work is kept.
+"""
+
+from __future__ import annotations
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class RecipeSearchError(Exception):
+    """Base of the tree: ``except RecipeSearchError`` catches what a user can mend."""
+
+    exit_code = 1
+
+
+class PlanError(RecipeSearchError):
+    """A study file, recipe file or command-line argument that cannot be used as written."""
+
+    exit_code = 2
+
+
+class RefusedInput(RecipeSearchError):
+    """An input that is well formed but unsafe or incompatible with the others."""
+
+    exit_code = 3
+
+
+class StudyError(RecipeSearchError):
+    """The study, its storage or its disk needs a person; everything committed is kept."""
+
+    exit_code = 4
+
+
+class VerificationFailed(RecipeSearchError):
+    """A rebuilt model differs from the model that was scored."""
+
+    exit_code = 5
+
+
+class TrialFailed(RecipeSearchError):
+    """One candidate could not be scored. Becomes the trial's recorded cause, never a score."""
