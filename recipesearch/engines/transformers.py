@@ -1,0 +1,102 @@
+"""The transformers engine: one model in this process, its tensors overwritten by each recipe's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..errors import TrialFailed
+from ..merging.materialize import directories
+from ..merging.resident import ResidentParents
+from ..merging.stream import Merger
+from ..recipe import Parent, Recipe
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` becomes ``cuda`` where torch sees a GPU, else ``cpu``; anything else stays."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class TransformersEngine:
+    """Holds the parents and one live model of their architecture.
+
+    ``donor`` gives config and tokenizer. ``threads`` fixes torch's thread count for the process, since
+    some methods' bits depend on it (None: as torch chose).
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[Parent],
+        donor: Parent,
+        dtype: str,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = device
+        folders = directories(dict.fromkeys((*parents, donor)))
+        self._merger = Merger(ResidentParents(folders, device), device)
+        model = AutoModelForCausalLM.from_pretrained(folders[donor], dtype=dtype).to(device).eval()
+        self._model = model
+        self._targets = _targets(model)
+        self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
+        self.label = f"transformers/{device}/threads={torch.get_num_threads()}"
+
+    @property
+    def lm(self) -> LM:
+        """The live model behind lm-eval's interface; the same object for every recipe."""
+        return self._lm
+
+    @torch.no_grad()
+    def load(self, recipe: Recipe) -> LM:
+        """Becomes the recipe's model and returns it.
+
+        Raises TrialFailed if the merge or the model's answer is not finite, or if the tensors do not cover
+        the model. The model is then a mixture; the next load overwrites every tensor, so it stands alone.
+        """
+        missing = set(self._targets)
+        for name, tensor in self._merger.stream(recipe):
+            if name not in self._targets:
+                raise TrialFailed(f"incompatible: the live model has no tensor '{name}'")
+            target = self._targets[name]
+            if target.shape != tensor.shape:
+                raise TrialFailed(
+                    f"incompatible: '{name}' is {tuple(tensor.shape)}, not {tuple(target.shape)}"
+                )
+            target.copy_(tensor)
+            missing.discard(name)
+        written = {self._targets[name].data_ptr() for name in self._targets.keys() - missing}
+        uncovered = [name for name in missing if self._targets[name].data_ptr() not in written]
+        if uncovered:
+            raise TrialFailed(f"incompatible: the merge has no tensor '{min(uncovered)}'")
+        self._require_finite_answer()
+        return self._lm
+
+    def _require_finite_answer(self) -> None:
+        """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""
+        token = torch.tensor([[self._lm.eot_token_id or 0]], device=self.device)
+        if not bool(torch.isfinite(self._model(token).logits).all()):
+            raise TrialFailed("non-finite: the merged model answers NaN or Inf")
+
+
+def _targets(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and persistent buffer by its checkpoint name; tied ones under each of their names."""
+    return dict(model.state_dict(keep_vars=True))
+
+
+def _as_lm(model: torch.nn.Module, tokenizer: object, batch_size: int) -> LM:
+    from lm_eval.models.huggingface import HFLM
+
+    lm: LM = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    return lm

@@ -1,0 +1,67 @@
+"""A merged model as a folder that transformers, mergekit and vLLM load: complete, or absent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from mergekit.io.tensor_writer import TensorWriter
+from transformers import AutoConfig
+
+from ..errors import StudyError
+from ..files import whole_folder
+from ..recipe import Recipe
+
+_SHARD_BYTES = 5_000_000_000
+_COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "vocab.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def write_checkpoint(
+    recipe: Recipe, stream: Iterable[tuple[str, torch.Tensor]], donor: Path, target: Path
+) -> Path:
+    """Writes a recipe's merged tensors as a model folder and returns ``target``.
+
+    ``donor`` is the folder of the recipe's base (else first parent): it gives config and tokenizer, as in
+    mergekit. Raises StudyError when the disk is full or the target is taken; then nothing is left there.
+    """
+    try:
+        with whole_folder(target) as partial:
+            writer = TensorWriter(str(partial), max_shard_size=_SHARD_BYTES, safe_serialization=True)
+            for name, tensor in stream:
+                writer.save_tensor(name=name, tensor=tensor.cpu(), clone=True)
+            writer.finalize()
+            _write_config(recipe, donor, partial)
+            for name in _COMPANIONS:
+                if (donor / name).exists():
+                    shutil.copy(donor / name, partial / name)
+    except FileExistsError as error:
+        raise StudyError(str(error)) from error
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {target}: {error.strerror or error}; nothing was left there, "
+            "free some space or name another folder"
+        ) from error
+    return target
+
+
+def _write_config(recipe: Recipe, donor: Path, target: Path) -> None:
+    """The donor's config with the result's dtype and depth (mergekit.merge._model_out_config)."""
+    config = AutoConfig.from_pretrained(donor)
+    if dtype := recipe.out_dtype or recipe.dtype:
+        config.dtype = dtype
+    first_sources = [part.sources[0].layers for part in recipe.slices]
+    if all(layers is not None for layers in first_sources):
+        config.num_hidden_layers = sum(stop - start for start, stop in filter(None, first_sources))
+    config.save_pretrained(target)

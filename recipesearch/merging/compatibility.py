@@ -1,0 +1,45 @@
+"""Which parents can be merged with each other. Judged from configs and headers alone. Light: no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import RefusedInput
+from .headers import Checkpoint
+
+_SAME_CONFIG = ("hidden_size", "num_attention_heads", "num_key_value_heads", "rope_theta")
+
+
+def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Raises RefusedInput, naming parents and tensor, unless all the checkpoints can be merged.
+
+    They need one architecture, one number of layers, one vocabulary size, and the same tensors in the
+    same shapes (a tied head may be absent where another parent has one).
+    """
+    (first_name, first), *others = checkpoints.items()
+    for name, other in others:
+        where = f"parents '{first_name}' and '{name}'"
+        _same(where, "architectures", first.architecture, other.architecture)
+        _same(where, "layer counts", first.layers, other.layers)
+        _same(where, "vocabulary sizes", first.config.get("vocab_size"), other.config.get("vocab_size"))
+        for key in _SAME_CONFIG:
+            _same(where, f"values of {key}", first.config.get(key), other.config.get(key))
+        _same_tensors(where, first, other)
+
+
+def _same(where: str, what: str, one: object, other: object) -> None:
+    if one != other:
+        raise RefusedInput(
+            f"{where} have different {what} ({one} and {other}); merge models of one family only"
+        )
+
+
+def _same_tensors(where: str, one: Checkpoint, other: Checkpoint) -> None:
+    for left, right in ((one, other), (other, one)):
+        for name in sorted(left.tensors.keys() - right.tensors.keys()):
+            if not (name.startswith("lm_head.") and right.config.get("tie_word_embeddings", True)):
+                raise RefusedInput(f"{where}: tensor '{name}' is missing in {right.directory}")
+    for name in sorted(one.tensors.keys() & other.tensors.keys()):
+        shapes = one.tensors[name].shape, other.tensors[name].shape
+        if shapes[0] != shapes[1]:
+            raise RefusedInput(f"{where}: tensor '{name}' has shapes {shapes[0]} and {shapes[1]}")

@@ -1,0 +1,59 @@
+"""Parents that are not plain folders (recipes, adapters) become folders, once, in the cache by digest."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from mergekit.common import ModelReference
+
+from ..files import cache_dir, whole_folder
+from ..recipe import Parent, Recipe
+from .checkpoint import write_checkpoint
+from .parents import model_directory
+from .resident import ResidentParents
+from .stream import Merger
+
+
+def directories(parents: Iterable[Parent]) -> dict[Parent, Path]:
+    """Each parent's local model folder, built first where it has to be. Recursive over recipes."""
+    return {parent: _directory(parent) for parent in parents}
+
+
+def merger(parents: Iterable[Parent], device: str = "cpu") -> Merger:
+    """A Merger whose parents' folders exist."""
+    return Merger(ResidentParents(directories(parents), device), device)
+
+
+def _directory(parent: Parent) -> Path:
+    if isinstance(parent.source, str) and not parent.adapter:
+        return model_directory(parent)
+    target = cache_dir() / "models" / parent.digest
+    if not target.exists():
+        if parent.adapter:
+            _write_adapted(parent, target)
+        else:
+            assert isinstance(parent.source, Recipe)
+            write_recipe(parent.source, target)
+    return target
+
+
+def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
+    """Merges a recipe into a model folder. Raises like Merger.stream and write_checkpoint."""
+    donor = recipe.base or recipe.parents()[0]
+    stream = merger(recipe.parents(), device).stream(recipe)
+    return write_checkpoint(recipe, stream, _directory(donor), target)
+
+
+def _write_adapted(parent: Parent, target: Path) -> None:
+    """The adapter merged into its model by mergekit's own code, which would trust a half-written folder:
+    so it works in a folder that nobody else sees."""
+    plain = _directory(Parent(parent.digest, parent.source, parent.revision))
+    with whole_folder(target) as partial, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        reference = ModelReference.parse(f"{plain}+{parent.adapter}")
+        shutil.copytree(reference.merged(cache_dir=scratch).local_path(), partial, dirs_exist_ok=True)
+        for file in plain.iterdir():
+            if file.is_file() and "safetensors" not in file.name and not (partial / file.name).exists():
+                shutil.copy(file, partial)

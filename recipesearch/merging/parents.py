@@ -1,0 +1,137 @@
+"""From a reference in a study or recipe file to a Parent, by the content of its files. Light: no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from ..errors import RefusedInput
+from ..files import cache_dir, write_text
+from ..recipe import Parent
+from ..recipe_yaml import from_yaml
+from ..zoo import resolve
+from .headers import Checkpoint, read_checkpoint
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
+# What names or dates a config without changing the model.
+_CONFIG_NOISE = {"_name_or_path", "transformers_version"}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
+_CHUNK = 1 << 24
+
+
+def identify(reference: str, folder: Path) -> Parent:
+    """The Parent that a reference names: ``directory``, ``hub/id[@revision]``, ``recipe.yaml``,
+    ``zoo:name``, each optionally followed by ``+adapter``.
+
+    Relative paths start at ``folder`` (that of the file that holds the reference). A hub id without a
+    revision is pinned to the commit found. Raises RefusedInput for a missing, unsafe or damaged model and
+    PlanError for an unreadable recipe.
+    """
+    model, _, adapter = reference.partition("+")
+    parent = _recipe_parent(model, folder) if model.endswith((".yaml", ".yml")) else _model(model, folder)
+    if not adapter:
+        return parent
+    adapter_path = _local(adapter, folder)
+    digest = _hash(parent.digest, _adapter_digest(adapter_path))
+    return Parent(digest, parent.source, parent.revision, str(adapter_path))
+
+
+def model_directory(parent: Parent) -> Path:
+    """The local folder of a parent's model files, adapter aside. Not for a recipe (see materialize.py)."""
+    assert isinstance(parent.source, str)
+    if Path(parent.source).is_absolute():
+        return Path(parent.source)
+    return _snapshot(parent.source, parent.revision)
+
+
+def content_digest(checkpoint: Checkpoint) -> str:
+    """Hex digest of what makes the model: config, tokenizer, and every tensor's name, type and bytes.
+
+    Independent of the folder's place, its sharding and its metadata. Kept in the cache by the files' sizes
+    and times, since reading a large model takes as long as its disk does.
+    """
+    files = sorted({header.file for header in checkpoint.tensors.values()})
+    files += [checkpoint.directory / name for name in ("config.json", *_TOKENIZER_FILES)]
+    stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+    remembered = cache_dir() / "digests" / _hash(json.dumps(stamps))
+    if remembered.exists():
+        return remembered.read_text()
+    digest = _digest(checkpoint)
+    write_text(remembered, digest)
+    return digest
+
+
+def _model(reference: str, folder: Path) -> Parent:
+    name, _, revision = reference.partition("@") if not reference.startswith("zoo") else (reference, "", "")
+    directory = _local(name, folder)
+    if directory.exists() or not _HUB_ID.fullmatch(name):
+        return Parent(content_digest(read_checkpoint(directory)), str(directory))
+    snapshot = _snapshot(name, revision or None)
+    return Parent(content_digest(read_checkpoint(snapshot)), name, snapshot.name)
+
+
+def _recipe_parent(reference: str, folder: Path) -> Parent:
+    path = _local(reference, folder)
+    if not path.exists():
+        raise RefusedInput(f"{path}: no such recipe file; check the path in the study file")
+    recipe, _ = from_yaml(path.read_text("utf-8"), lambda inner: identify(inner, path.parent))
+    return Parent(recipe.digest, recipe)
+
+
+def _local(reference: str, folder: Path) -> Path:
+    return resolve(reference) or (folder / Path(reference).expanduser()).absolute()
+
+
+def _snapshot(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        wanted = f"{name}@{revision}" if revision else name
+        raise RefusedInput(
+            f"'{wanted}' is neither a folder here nor a model that the hub would give "
+            f"({type(error).__name__}); check the name, or download it first"
+        ) from error
+
+
+def _adapter_digest(directory: Path) -> str:
+    config, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
+    if not (config.exists() and weights.exists()):
+        raise RefusedInput(
+            f"{directory}: not an adapter folder (adapter_config.json and adapter_model.safetensors)"
+        )
+    return _hash(config.read_bytes(), weights.read_bytes())
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    state = hashlib.sha256()
+    config = {key: value for key, value in checkpoint.config.items() if key not in _CONFIG_NOISE}
+    state.update(json.dumps(config, sort_keys=True).encode())
+    for name in _TOKENIZER_FILES:
+        path = checkpoint.directory / name
+        state.update(name.encode() + (path.read_bytes() if path.exists() else b""))
+    for name, header in sorted(checkpoint.tensors.items()):
+        state.update(f"{name}|{header.dtype}|{header.shape}".encode())
+        with header.file.open("rb") as stream:
+            stream.seek(header.start)
+            left = header.stop - header.start
+            while left:
+                block = stream.read(min(left, _CHUNK))
+                if not block:
+                    raise RefusedInput(f"{header.file}: ends inside tensor '{name}'; download it again")
+                state.update(block)
+                left -= len(block)
+    return state.hexdigest()
+
+
+def _hash(*parts: str | bytes) -> str:
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part.encode() if isinstance(part, str) else part)
+        state.update(b"\0")
+    return state.hexdigest()

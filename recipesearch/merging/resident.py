@@ -1,0 +1,57 @@
+"""The parents' tensors, read once and kept for every recipe of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mergekit.architecture import WeightInfo
+from mergekit.common import ModelReference
+from mergekit.io.tasks import LoadTensor
+
+from ..recipe import Parent
+
+
+class ResidentParents:
+    """Tensors by parent and weight, memory-mapped where the file's dtype and device are already right.
+
+    Reading goes through mergekit's own ``LoadTensor`` (aliases, tied names, converted checkpoints), so a
+    weight means here what it means in ``run_merge``.
+    """
+
+    def __init__(self, directories: Mapping[Parent, Path], device: str = "cpu") -> None:
+        self._references = {
+            parent: ModelReference.parse(str(directory)) for parent, directory in directories.items()
+        }
+        self._device = torch.device(device)
+        self._tensors: dict[tuple[Parent, str, str | None], torch.Tensor | None] = {}
+
+    def reference(self, parent: Parent) -> ModelReference:
+        """mergekit's name for the parent: its local folder."""
+        return self._references[parent]
+
+    def tensor(self, parent: Parent, weight: WeightInfo, dtype: str | None) -> torch.Tensor | None:
+        """The parent's tensor for a weight, in ``dtype`` (None: as stored); None if it has no such weight.
+
+        ``weight.force_dtype`` wins over ``dtype``, as in mergekit. The caller must not write to it.
+        """
+        key = (parent, weight.name, weight.force_dtype or dtype)
+        if key not in self._tensors:
+            loaded = LoadTensor(
+                model=self._references[parent],
+                tensor=weight.name,
+                dtype=key[2],
+                optional=weight.optional,
+                aliases=weight.aliases,
+                tied_names=weight.tied_names,
+            ).execute()
+            self._tensors[key] = None if loaded is None else loaded.to(self._device)
+        return self._tensors[key]
+
+    def holds(self, parent: Parent, weight: WeightInfo) -> bool:
+        """Whether the parent's files hold the weight under its own name or an alias (not a tied one)."""
+        from mergekit.io.tasks import LoaderCache
+
+        index = LoaderCache().get(self._references[parent]).index
+        return any(name in index.tensor_paths for name in (weight.name, *(weight.aliases or ())))

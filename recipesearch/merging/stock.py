@@ -1,0 +1,57 @@
+"""The same merge by stock ``mergekit-yaml``, in a process of its own: what an export promises to equal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from ..errors import VerificationFailed
+from .headers import read_checkpoint
+
+
+def command(recipe_file: Path, output: Path, seed: int, threads: int, device: str = "cpu") -> list[str]:
+    """The ``mergekit-yaml`` command that rebuilds a recipe: bits depend on the seed, threads and device."""
+    tool = str(Path(sys.executable).with_name("mergekit-yaml"))
+    words = [tool, str(recipe_file), str(output), "--random-seed", str(seed), "-j", str(threads)]
+    return words + (["--cuda"] if device == "cuda" else [])
+
+
+def printed(words: list[str]) -> str:
+    """The command as a user types it."""
+    return shlex.join([Path(words[0]).name, *words[1:]])
+
+
+def run(words: list[str]) -> None:
+    """Runs the command off line. Raises VerificationFailed with mergekit's last line if it fails."""
+    environment = dict(os.environ, HF_HUB_OFFLINE="1")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise VerificationFailed(f"stock mergekit failed on this recipe: {last}")
+
+
+def require_equal(stream: Iterable[tuple[str, torch.Tensor]], directory: Path) -> int:
+    """Compares a stream with a checkpoint, tensor by tensor, and returns how many tensors were equal.
+
+    Raises VerificationFailed naming the first tensor that is missing, left over or different in a bit.
+    """
+    checkpoint = read_checkpoint(directory)
+    left = set(checkpoint.tensors)
+    for name, ours in stream:
+        if name not in left:
+            raise VerificationFailed(f"tensor '{name}' is missing from the rebuilt model")
+        with safe_open(checkpoint.tensors[name].file, framework="pt") as file:
+            theirs = file.get_tensor(name)
+        if theirs.dtype != ours.dtype or not torch.equal(theirs, ours.cpu()):
+            raise VerificationFailed(f"tensor '{name}' differs between this merge and stock mergekit's")
+        left.remove(name)
+    if left:
+        raise VerificationFailed(f"tensor '{min(left)}' is only in the rebuilt model")
+    return len(checkpoint.tensors)

@@ -1,0 +1,238 @@
+"""Merger: a recipe becomes a stream of (name, tensor), equal bit for bit to mergekit's ``run_merge``.
+
+mergekit's kernels do the arithmetic (``merge_tensors``, one call per tensor) and its own resolver reads
+filters, gradients and defaults. What this module adds is the order: ``run_merge`` seeds once and then
+works through the tensors by the names they have in their parents, so the same random numbers fall on the
+same tensors here. ``mergekit.plan`` is the source of the layer walk; its own in-memory path does not run
+under current pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from mergekit import merge_methods
+from mergekit.architecture import (
+    ConfiguredModelArchitecture,
+    ConfiguredModuleArchitecture,
+    WeightInfo,
+    get_architecture_info,
+)
+from mergekit.common import dtype_from_name
+from mergekit.config import ConfigReader, MergeConfiguration, OutputSliceDefinition
+from mergekit.merge_methods import merge_tensors
+from mergekit.merge_methods.base import BasePolicy
+from mergekit.merge_methods.buffers import copy_non_floating_buffer
+from mergekit.options import MergeOptions
+from mergekit.parameter_resolver import resolve_parameters
+
+from ..errors import RefusedInput, TrialFailed
+from ..recipe import Parent, Recipe, Slice
+from ..recipe_yaml import to_mergekit
+from .resident import ResidentParents
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One output tensor: the weight, the inputs it is merged from, and where its parameters are found."""
+
+    weight: WeightInfo
+    inputs: tuple[tuple[Parent, WeightInfo], ...]
+    settings: ConfigReader
+
+    @property
+    def order(self) -> str:
+        """mergekit schedules by the greatest input name (``GatherTensors.group_label``)."""
+        return max(str(weight.name) for _, weight in self.inputs)
+
+
+class Merger:
+    """Merges recipes of one set of parents. Not thread-safe: it owns the merge's random numbers."""
+
+    def __init__(self, parents: ResidentParents, device: str = "cpu") -> None:
+        self._parents = parents
+        self._draws = _Draws(torch.device(device))
+        self._architectures: dict[Parent, ConfiguredModelArchitecture] = {}
+        self._layers: dict[tuple[Parent, int], list[WeightInfo]] = {}
+
+    def stream(self, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yields the merged model's tensors under their Hugging Face names, in sorted name order.
+
+        Tensors may alias a parent's memory: copy, never write. The caller's random state is untouched,
+        also between two tensors. Raises TrialFailed, naming the tensor, for NaN or Inf, and RefusedInput
+        for a recipe that mergekit refuses.
+        """
+        try:
+            config = MergeConfiguration.model_validate(
+                to_mergekit(recipe, lambda p: str(self._parents.reference(p)))
+            )
+            jobs = sorted(self._plan(recipe, config), key=lambda job: job.order)
+        except (RuntimeError, ValueError) as error:
+            raise RefusedInput(f"mergekit refuses this recipe: {error}") from error
+        self._draws.seed(recipe.seed)
+        out_dtype = dtype_from_name(recipe.out_dtype)
+        for job in jobs:
+            merged = self._merge(recipe, job)
+            forced = dtype_from_name(job.weight.force_dtype) or out_dtype
+            merged = merged if forced is None else merged.to(forced)
+            self._require_finite(merged, job, recipe)
+            yield job.weight.name, merged
+
+    def _plan(self, recipe: Recipe, config: MergeConfiguration) -> Iterator[_Job]:
+        """Every output tensor, as ``MergePlanner.plan_module`` walks them."""
+        self._configure(recipe, config)
+        lead = recipe.base or recipe.parents()[0]
+        architecture = self._module(lead)
+        readers = [ConfigReader(config=config, t=0, slice_out=part) for part in _slices(recipe, config)]
+        for weight in architecture.pre_weights():
+            yield from self._job(recipe.slices[0], readers[0], weight, None)
+        position = 0
+        for part, reader in zip(recipe.slices, readers, strict=True):
+            depth = _depth(part, architecture.num_layers())
+            for index in range(depth):
+                settings = reader.with_t(index / (depth - 1) if depth > 1 else 1)
+                for row, weight in enumerate(self._layer(lead, position)):
+                    yield from self._job(part, settings, weight, (index, row))
+                position += 1
+        for weight in architecture.post_weights():
+            yield from self._job(recipe.slices[-1], readers[-1], weight, None)
+
+    def _job(
+        self, part: Slice, settings: ConfigReader, weight: WeightInfo, place: tuple[int, int] | None
+    ) -> Iterator[_Job]:
+        """The job of one output weight; none if it is optional and no parent holds it.
+
+        ``place`` is (layer within the slice, row within the layer), None outside the layers.
+        """
+        inputs = []
+        for source in part.sources:
+            source_weight = weight
+            if place is not None:
+                layer = (source.layers or (0, 0))[0] + place[0]
+                source_weight = self._layer(source.parent, layer)[place[1]]
+            inputs.append((source.parent, source_weight))
+        if not weight.optional or any(self._parents.holds(*entry) for entry in inputs):
+            yield _Job(weight, tuple(inputs), settings)
+
+    def _module(self, parent: Parent) -> ConfiguredModuleArchitecture:
+        (name,) = self._architectures[parent].info.modules
+        return self._architectures[parent].get_module(name)
+
+    def _layer(self, parent: Parent, index: int) -> list[WeightInfo]:
+        """A layer's weights; kept, since mergekit validates each name anew at every call."""
+        key = (parent, index)
+        if key not in self._layers:
+            self._layers[key] = self._module(parent).layer_weights(index)
+        return self._layers[key]
+
+    def _merge(self, recipe: Recipe, job: _Job) -> torch.Tensor:
+        method = merge_methods.get(recipe.method)
+        named = {self._parents.reference(parent): weight.name for parent, weight in job.inputs}
+        base = job.settings.base_model if method.spec.contract.base != BasePolicy.IGNORED else None
+        shared, per_input = resolve_parameters(
+            method.spec,
+            tensor_name=job.weight.name,
+            inputs=named,
+            sources=job.settings.parameter_sources,
+            base_model=job.settings.base_model,
+            t=job.settings.t,
+        )
+        loaded = [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
+        present = [(ref, tensor) for ref, tensor in zip(named, loaded, strict=True) if tensor is not None]
+        ids = [ref for ref, _ in present]
+        method.validate_inputs(ids, job.settings.base_model, group_name=job.weight.name)
+        tensors = [tensor for _, tensor in present]
+        buffer: torch.Tensor | None = copy_non_floating_buffer(tensors, job.weight.name)
+        if buffer is not None:
+            return buffer
+        for parameter in method.spec.input_parameters:
+            shared[parameter.name] = {
+                ref: per_input[ref][parameter.name] for ref in ids if parameter.name in per_input[ref]
+            }
+        with self._draws.own(), torch.no_grad():
+            merged: torch.Tensor = merge_tensors(
+                tensors,
+                method,
+                parameters=shared,
+                ids=ids,
+                base_index=ids.index(base) if base is not None else None,
+                name=job.weight.name,
+            )
+        return merged
+
+    def _configure(self, recipe: Recipe, config: MergeConfiguration) -> None:
+        """Looks up each parent's architecture once."""
+        if all(parent in self._architectures for parent in recipe.parents()):
+            return
+        info = get_architecture_info(config, MergeOptions())
+        if len(info.modules) != 1:
+            raise RefusedInput("models of several modules (vision, encoder-decoder) cannot be merged yet")
+        for parent in recipe.parents():
+            model_config = self._parents.reference(parent).config()
+            self._architectures[parent] = ConfiguredModelArchitecture(info=info, config=model_config)
+
+    def _require_finite(self, merged: torch.Tensor, job: _Job, recipe: Recipe) -> None:
+        """A NaN model still answers something: argmax over NaN looks like chance. So it never gets there."""
+        if not merged.is_floating_point() or bool(torch.isfinite(merged).all()):
+            return
+        for parent, weight in job.inputs:
+            tensor = self._parents.tensor(parent, weight, recipe.dtype)
+            if tensor is not None and not bool(torch.isfinite(tensor).all()):
+                raise TrialFailed(
+                    f"non-finite: parent {parent.reference} holds NaN or Inf in '{weight.name}'"
+                )
+        raise TrialFailed(f"non-finite: the merge gives NaN or Inf in '{job.weight.name}'")
+
+
+class _Draws:
+    """The merge's own random numbers: one stream per recipe, kept apart from everybody else's."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._state = self._get()
+
+    def seed(self, seed: int) -> None:
+        """Starts the stream that ``set_seed(seed)`` starts in mergekit."""
+        outer, outer_cpu = self._get(), torch.get_rng_state()
+        torch.manual_seed(seed)  # sets every device
+        self._state = self._get()
+        self._set(outer)
+        torch.set_rng_state(outer_cpu)
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Draws inside the block continue this stream; outside, the caller's state stands as it was."""
+        outer = self._get()
+        self._set(self._state)
+        try:
+            yield
+        finally:
+            self._state = self._get()
+            self._set(outer)
+
+    def _get(self) -> torch.Tensor:
+        return torch.cuda.get_rng_state() if self._cuda else torch.get_rng_state()
+
+    def _set(self, state: torch.Tensor) -> None:
+        (torch.cuda.set_rng_state if self._cuda else torch.set_rng_state)(state)
+
+
+def _slices(recipe: Recipe, config: MergeConfiguration) -> list[OutputSliceDefinition]:
+    """The configuration's slices; ``models`` is one slice of all layers (plan.normalize_config)."""
+    if config.slices:
+        return list(config.slices)
+    sources = [
+        {"model": model.model, "layer_range": (0, 0), "parameters": model.parameters}
+        for model in config.models or []
+    ]
+    return [OutputSliceDefinition.model_validate({"sources": sources})]
+
+
+def _depth(part: Slice, layers: int) -> int:
+    depths = {layers if s.layers is None else s.layers[1] - s.layers[0] for s in part.sources}
+    if len(depths) != 1:
+        raise RefusedInput(f"the sources of a slice have different numbers of layers: {sorted(depths)}")
+    return depths.pop()

@@ -1,0 +1,228 @@
+"""Plan: the study file, read and checked once, then frozen. Light: opens no model and no task."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import PlanError
+from .methods import METHODS
+from .score import Objective
+
+Range = tuple[float, float]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class WeightsPlan(_Section):
+    """The weight space: which methods, and how finely their parameters may differ."""
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    parents: Literal["all", "subset"] = "all"
+    layer_groups: int = Field(default=1, ge=1)
+    filters: tuple[str, ...] = ()
+    ends: Literal["follow", "own"] = "follow"
+    weight: Range = (0.0, 1.5)
+    density: Range = (0.1, 1.0)
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for method in methods:
+            if method not in METHODS:
+                raise ValueError(f"unknown merge method '{method}': {_near(method, METHODS)}")
+        return tuple(dict.fromkeys(methods))
+
+    @field_validator("weight", "density")
+    @classmethod
+    def _ordered(cls, bounds: Range) -> Range:
+        if bounds[0] >= bounds[1]:
+            raise ValueError(f"the lower bound {bounds[0]} is not below the upper bound {bounds[1]}")
+        return bounds
+
+    @field_validator("density")
+    @classmethod
+    def _share(cls, bounds: Range) -> Range:
+        if bounds[0] <= 0 or bounds[1] > 1:
+            raise ValueError("a density is a share of the entries: above 0 and at most 1")
+        return bounds
+
+
+class SpacePlan(_Section):
+    """What may vary. One kind of space for now."""
+
+    weights: WeightsPlan
+
+
+class ObjectivePlan(_Section):
+    """One task's metric, with a direction."""
+
+    task: str
+    metric: str
+    maximize: bool = True
+
+
+class SearchPlan(_Section):
+    """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs."""
+
+    sampler: Literal["nsga2", "cmaes", "tpe", "random"] = "nsga2"
+    population: int = Field(default=20, ge=2)
+    trials: int = Field(default=200, ge=1)
+    seed: int = Field(default=0, ge=0)
+    scalarize: tuple[float, ...] | None = None
+
+
+class EnginePlan(_Section):
+    """Where candidates live and are scored."""
+
+    kind: Literal["transformers"] = "transformers"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    chat_template: bool = False
+
+
+class Plan(_Section):
+    """A study file. ``folder`` is where its relative paths start: the folder of the file itself."""
+
+    name: str = Field(min_length=1, max_length=200)
+    parents: dict[str, str] = Field(min_length=2)
+    base: str | None = None
+    space: SpacePlan
+    objectives: tuple[ObjectivePlan, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = ()
+    search: SearchPlan = SearchPlan()
+    engine: EnginePlan = EnginePlan()
+    storage: str = ""
+    folder: Path = Path()
+
+    @field_validator("parents")
+    @classmethod
+    def _plain_names(cls, parents: dict[str, str]) -> dict[str, str]:
+        for name in parents:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"parent name '{name}': use letters, digits, '-' and '_'")
+        return parents
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.base is not None and self.base not in self.parents:
+            raise ValueError(f"base '{self.base}' is not among the parents: {_near(self.base, self.parents)}")
+        needy = [m for m in self.space.weights.methods if METHODS[m].base == "required"]
+        if needy and self.base is None:
+            raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
+        if self.held_out and len(self.held_out) != len(self.objectives):
+            raise ValueError(
+                f"held_out has {len(self.held_out)} tasks for {len(self.objectives)} objectives: "
+                "give one for each, in the same order"
+            )
+        names = [objective.name for objective in self.goals]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two objectives are both called '{names[0]}'")
+        weights = self.search.scalarize
+        if weights is not None and len(weights) != len(self.objectives):
+            raise ValueError(f"search.scalarize has {len(weights)} weights for {len(names)} objectives")
+        return self
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives, their tasks located."""
+        return tuple(Objective(self.locate(o.task), o.metric, o.maximize) for o in self.objectives)
+
+    @property
+    def held_out_goals(self) -> tuple[Objective, ...]:
+        """The objectives' metrics on the held-out tasks, in the objectives' order; empty if there are none."""
+        pairs = zip(self.held_out, self.objectives, strict=False)
+        return tuple(Objective(self.locate(task), o.metric, o.maximize) for task, o in pairs)
+
+    @property
+    def storage_url(self) -> str:
+        """The database's URL; a relative SQLite file lies beside the study file."""
+        url = self.storage or f"sqlite:///{self.name}.db"
+        prefix = "sqlite:///"
+        if url.startswith(prefix) and not url.startswith(prefix + "/"):
+            return prefix + str((self.folder / url.removeprefix(prefix)).absolute())
+        return url
+
+    def locate(self, task: str) -> str:
+        """A task's absolute path if it is a file or a zoo task, else its registered name."""
+        from .zoo import resolve
+
+        if (known := resolve(task)) is not None:
+            return str(known)
+        return str((self.folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Reads a study file; ``overrides`` are ``dotted.key=value`` texts that replace or add values.
+
+    Raises PlanError, naming the key and the nearest known one, for anything that is not a plan.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot read the study file ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
+    for override in overrides:
+        _override(raw, override)
+    return read_plan(raw, path.parent.absolute(), str(path))
+
+
+def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
+    """A Plan from plain data. ``origin`` names it in errors. Raises PlanError."""
+    try:
+        return Plan.model_validate({**raw, "folder": folder})
+    except ValidationError as error:
+        raise PlanError(f"{origin}: {_explain(error)}") from error
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise PlanError(f"--set {override}: write it as key=value, for instance search.trials=500")
+    *path, last = key.split(".")
+    section: Any = raw
+    for part in path:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise PlanError(f"--set {override}: '{part}' is not a section of the study file")
+    section[last] = yaml.safe_load(value)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem, in one line, with the place and a hint."""
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        return f"unknown key '{'.'.join(place)}': {_near(place[-1], known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(place)}: {message}" if place else message
+
+
+def _fields_at(place: Sequence[str]) -> list[str]:
+    """The keys that the section at a place knows."""
+    section: Any = Plan
+    for part in place:
+        if part.isdigit():
+            continue
+        section = section.model_fields[part].annotation
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            section = ObjectivePlan
+    return [name for name in section.model_fields if name != "folder"]
+
+
+def _near(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(known)}"

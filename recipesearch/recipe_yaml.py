@@ -1,0 +1,158 @@
+"""Recipes as mergekit YAML, both ways.
+
+What mergekit reads stays mergekit's own (``mergekit.config.MergeConfiguration``); what it does not know
+(the merge seed, the parents' digests, the scores) sits under one extra key, ``recipesearch``, which
+mergekit ignores. mergekit also ignores a misspelt parameter, so reading refuses every unknown name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from .errors import PlanError
+from .methods import METHODS
+from .recipe import Parameters, Parent, Recipe, Slice, Source, freeze, thaw
+
+PROVENANCE = "recipesearch"
+_TOP = {"merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", PROVENANCE}
+
+
+def to_mergekit(recipe: Recipe, locate: Callable[[Parent], str]) -> dict[str, Any]:
+    """The recipe as the mapping that mergekit's YAML holds; ``locate`` gives each parent's reference."""
+    config: dict[str, Any] = {"merge_method": recipe.method}
+    if recipe.base:
+        config["base_model"] = locate(recipe.base)
+    if len(recipe.slices) == 1 and all(s.layers is None for s in recipe.slices[0].sources):
+        config["models"] = [_source(s, locate) for s in recipe.slices[0].sources]
+        shared = dict(thaw(recipe.parameters)) | thaw(recipe.slices[0].parameters)
+    else:
+        config["slices"] = [_slice(part, locate) for part in recipe.slices]
+        shared = thaw(recipe.parameters)
+    if shared:
+        config["parameters"] = shared
+    for key, value in (("dtype", recipe.dtype), ("out_dtype", recipe.out_dtype)):
+        if value:
+            config[key] = value
+    return config
+
+
+def to_yaml(recipe: Recipe, locate: Callable[[Parent], str], provenance: Mapping[str, Any]) -> str:
+    """The recipe as YAML text that stock ``mergekit-yaml`` reads; ``provenance`` joins the seed."""
+    config = to_mergekit(recipe, locate)
+    config[PROVENANCE] = {"seed": recipe.seed, "digest": recipe.digest, **provenance}
+    return yaml.dump(config, Dumper=_FlowLists, sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str, identify: Callable[[str], Parent]) -> tuple[Recipe, dict[str, Any]]:
+    """Reads a recipe and its provenance (empty for a plain mergekit file) from YAML text.
+
+    ``identify`` turns a model reference into a Parent. Raises PlanError for text that is not a mergekit
+    configuration of a known method, for keys this version cannot honour, and for misspelt parameters.
+    """
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PlanError(f"the recipe is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, Mapping) or "merge_method" not in config:
+        raise PlanError("the recipe has no 'merge_method': give a mergekit YAML file")
+    _known(config, _TOP, "recipe key")
+    provenance = dict(config.get(PROVENANCE) or {})
+    try:
+        recipe = _recipe(config, identify, int(provenance.get("seed", 0)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"the recipe is not a mergekit configuration: {error}") from error
+    return recipe, provenance
+
+
+def _recipe(config: Mapping[str, Any], identify: Callable[[str], Parent], seed: int) -> Recipe:
+    method = str(config["merge_method"])
+    _known([method], METHODS, "merge method")
+    accepts = METHODS[method].accepts
+    base = identify(config["base_model"]) if config.get("base_model") else None
+    if (config.get("models") is None) == (config.get("slices") is None):
+        raise PlanError("a recipe has exactly one of 'models' and 'slices'")
+    if config.get("models") is not None:
+        slices: tuple[Slice, ...] = (_whole_models(config["models"], base, identify, accepts),)
+    else:
+        slices = tuple(_read_slice(part, identify, accepts) for part in config["slices"])
+    return Recipe(
+        method=method,
+        slices=slices,
+        base=base,
+        parameters=_parameters(config.get("parameters"), accepts),
+        dtype=config.get("dtype"),
+        out_dtype=config.get("out_dtype"),
+        seed=seed,
+    )
+
+
+def _whole_models(
+    models: Iterable[Mapping[str, Any]],
+    base: Parent | None,
+    identify: Callable[[str], Parent],
+    accepts: frozenset[str],
+) -> Slice:
+    """``models:`` as one slice of all layers; mergekit adds an unlisted base last (plan.normalize_config)."""
+    sources = []
+    for model in models:
+        _known(model, {"model", "parameters"}, "key of a model")
+        sources.append(Source(identify(model["model"]), None, _parameters(model.get("parameters"), accepts)))
+    if base and all(source.parent != base for source in sources):
+        sources.append(Source(base))
+    return Slice(tuple(sources))
+
+
+def _read_slice(part: Mapping[str, Any], identify: Callable[[str], Parent], accepts: frozenset[str]) -> Slice:
+    _known(part, {"sources", "parameters"}, "key of a slice")
+    sources = []
+    for source in part["sources"]:
+        _known(source, {"model", "layer_range", "parameters"}, "key of a source")
+        start, stop = source["layer_range"]
+        parameters = _parameters(source.get("parameters"), accepts)
+        sources.append(Source(identify(source["model"]), (int(start), int(stop)), parameters))
+    return Slice(tuple(sources), _parameters(part.get("parameters"), accepts))
+
+
+def _parameters(raw: Mapping[str, Any] | None, accepts: frozenset[str]) -> Parameters:
+    _known(raw or {}, accepts, "parameter")
+    return freeze(raw)
+
+
+def _known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+            raise PlanError(f"unknown {what} '{name}': {hint}")
+
+
+def _source(source: Source, locate: Callable[[Parent], str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"model": locate(source.parent)}
+    if source.layers is not None:
+        entry["layer_range"] = list(source.layers)
+    if source.parameters:
+        entry["parameters"] = thaw(source.parameters)
+    return entry
+
+
+def _slice(part: Slice, locate: Callable[[Parent], str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sources": [_source(s, locate) for s in part.sources]}
+    if part.parameters:
+        entry["parameters"] = thaw(part.parameters)
+    return entry
+
+
+class _FlowLists(yaml.SafeDumper):
+    """Writes lists of numbers on one line, as people write layer ranges and gradients."""
+
+
+def _represent_list(dumper: _FlowLists, data: list[Any]) -> yaml.SequenceNode:
+    flow = all(isinstance(item, int | float) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
+
+
+_FlowLists.add_representer(list, _represent_list)

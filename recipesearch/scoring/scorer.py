@@ -1,0 +1,120 @@
+"""Scorer: the same requests to every model, built once.
+
+lm-eval's ``evaluate`` builds every prompt anew at every call. Here each task's requests are built when the
+worker starts; a candidate costs the LM's calls, the task's filters and its ``process_results``. The result
+equals ``evaluate``'s (a test proves it); lm-eval's response caches, which do not know the model, stay off.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TrialFailed
+from ..score import Measurement, TaskScore
+from .tasks import LoadedTask
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+
+_SEEDS = (0, 1234, 1234)  # python, numpy, torch: simple_evaluate's defaults, for sampled generation
+
+
+class Scorer:
+    """Asks a live model the requests of some tasks. ``lm`` serves only to build them (chat template)."""
+
+    def __init__(self, tasks: Sequence[LoadedTask], lm: LM, chat_template: bool = False) -> None:
+        self._forms = [_RequestForm(loaded, lm, chat_template) for loaded in tasks]
+
+    def score(self, lm: LM) -> list[TaskScore]:
+        """The live model's TaskScore for each task, in order.
+
+        All tasks' requests of one type go to the model in one call. Raises TrialFailed if a metric is not
+        a finite number.
+        """
+        _seed_everything()
+        by_type: dict[str, list[Instance]] = defaultdict(list)
+        for form in self._forms:
+            for instance in form.instances:
+                instance.resps, instance.filtered_resps = [], {}
+                by_type[instance.request_type].extend([instance] * (instance.repeats or 1))
+        for kind, instances in by_type.items():
+            responses = getattr(lm, kind)(instances, disable_tqdm=True)
+            for instance, response in zip(instances, responses, strict=True):
+                instance.resps.append(response)
+        return [form.read() for form in self._forms]
+
+
+class _RequestForm:
+    """One task's documents and requests, and how the filled-in answers become a TaskScore."""
+
+    def __init__(self, loaded: LoadedTask, lm: LM, chat_template: bool) -> None:
+        task = loaded.task
+        task.build_all_requests(
+            rank=0,
+            world_size=1,
+            apply_chat_template=chat_template,
+            chat_template=lm.apply_chat_template if chat_template else None,
+            tokenizer_name=lm.tokenizer_name if chat_template else "",
+        )
+        self._task, self._hash = task, loaded.hash
+        self.instances: list[Instance] = task.instances
+        self._docs = dict(task.doc_iterator(rank=0, limit=None, world_size=1))
+        self._requests: dict[int, list[Instance]] = defaultdict(list)
+        for instance in sorted(self.instances, key=lambda instance: instance.idx):
+            self._requests[instance.doc_id].append(instance)
+        self._keys = {doc_id: f"{doc_id:06d}-{_doc_hash(doc)}" for doc_id, doc in self._docs.items()}
+
+    def read(self) -> TaskScore:
+        """The score of the answers that the instances now hold (lm_eval.evaluator.evaluate)."""
+        self._task.apply_filters()
+        filters = list(self.instances[0].filtered_resps)
+        items: dict[str, dict[str, object]] = {key: {} for key in self._keys.values()}
+        values: dict[str, list[Any]] = defaultdict(list)
+        metric_of = {}
+        for filter_name in filters:
+            for doc_id, doc in self._docs.items():
+                responses = [r.filtered_resps[filter_name] for r in self._requests[doc_id]]
+                for metric, value in self._task.process_results(doc, responses).items():
+                    # The first filter's metrics go by their own names, as objectives know them.
+                    name = metric if filter_name == filters[0] else f"{metric},{filter_name}"
+                    metric_of[name] = metric
+                    items[self._keys[doc_id]][name] = value
+                    values[name].append(value)
+        metrics = {name: self._measure(metric_of[name], rows) for name, rows in values.items()}
+        return TaskScore(self._hash, metrics, items)
+
+    def _measure(self, metric: str, values: list[Any]) -> Measurement:
+        from lm_eval.api.metrics import mean, stderr_for_metric
+
+        aggregate = self._task.aggregation().get(metric, mean)
+        value = float(aggregate(values))
+        if not math.isfinite(value):
+            raise TrialFailed(f"non-finite: metric '{metric}' of '{self._task.task_name}' is {value}")
+        # Only closed forms: the others bootstrap, thousands of times, for every candidate.
+        closed_form = stderr_for_metric(aggregate, bootstrap_iters=1) if aggregate is mean else None
+        stderr = float(closed_form(values)) if closed_form and len(values) > 1 else None
+        return Measurement(value, stderr)
+
+
+def _doc_hash(doc: Mapping[str, Any]) -> str:
+    """lm-eval's ``doc_hash`` of a document, shortened."""
+    import json
+
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))[:12]
+
+
+def _seed_everything() -> None:
+    import numpy as np
+    import torch
+
+    random.seed(_SEEDS[0])
+    np.random.seed(_SEEDS[1])
+    torch.manual_seed(_SEEDS[2])

@@ -1,0 +1,90 @@
+"""lm-eval tasks by path or registered name, checked, each with a hash of what it asks."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PlanError, RefusedInput
+from ..score import Objective
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+_FEWSHOT_SEED = 1234  # lm-eval's own default (simple_evaluate)
+# Where a task's data lies is not what it asks; its documents are hashed themselves.
+_PLACES = {"dataset_path", "dataset_name", "dataset_kwargs", "metadata"}
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task ready to be asked: lm-eval's object, and the hash of its content."""
+
+    spec: str
+    task: Task
+    hash: str
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that the task computes."""
+        return tuple(self.task.aggregation())
+
+
+def load_tasks(specs: Sequence[str]) -> list[LoadedTask]:
+    """Loads tasks given as absolute YAML paths or registered lm-eval names.
+
+    Raises PlanError for an unknown task or a group, RefusedInput for one that runs generated code.
+    """
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=not all(_is_path(spec) for spec in specs))
+    return [_load(manager, spec) for spec in specs]
+
+
+def require_metric(loaded: LoadedTask, objective: Objective) -> None:
+    """Raises PlanError, naming the nearest known one, if the task does not compute the metric."""
+    if objective.metric not in loaded.metrics:
+        near = difflib.get_close_matches(objective.metric, loaded.metrics, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(loaded.metrics)}"
+        raise PlanError(f"task '{objective.task}' has no metric '{objective.metric}': {hint}")
+
+
+def _is_path(spec: str) -> bool:
+    return spec.endswith((".yaml", ".yml"))
+
+
+def _load(manager: Any, spec: str) -> LoadedTask:
+    if _is_path(spec) and not Path(spec).exists():
+        raise PlanError(f"task file {spec} does not exist; check the path in the study file")
+    if not _is_path(spec) and spec not in manager.all_tasks:
+        near = difflib.get_close_matches(spec, manager.all_tasks, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "give a registered name or a YAML path"
+        raise PlanError(f"unknown task '{spec}': {hint}")
+    try:
+        found = manager.load(spec)
+    except Exception as error:  # lm-eval raises whatever its loaders raise
+        raise PlanError(f"task '{spec}' cannot be loaded: {str(error).splitlines()[0]}") from error
+    if found.get("groups") or len(found["tasks"]) != 1:
+        raise PlanError(f"'{spec}' is a group of {len(found['tasks'])} tasks; name its tasks one by one")
+    (task,) = found["tasks"].values()
+    if getattr(task, "UNSAFE_CODE", False):
+        raise RefusedInput(f"task '{spec}' runs code that the model writes; it is not supported")
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    return LoadedTask(spec, task, _content_hash(task))
+
+
+def _content_hash(task: Task) -> str:
+    """Hex digest of the task's configuration and documents, wherever they lie, under this lm-eval."""
+    from importlib.metadata import version
+
+    config = {key: value for key, value in task.dump_config().items() if key not in _PLACES}
+    content = [version("lm_eval"), config, list(task.eval_docs)]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
