@@ -139,7 +139,7 @@ class Plan(_Section):
 
     @property
     def held_out_goals(self) -> tuple[Objective, ...]:
-        """The objectives' metrics on the held-out tasks, in the objectives' order; empty if there are none."""
+        """The objectives' metrics on the held-out tasks, in the objectives' order; may be empty."""
         pairs = zip(self.held_out, self.objectives, strict=False)
         return tuple(Objective(self.locate(task), o.metric, o.maximize) for task, o in pairs)
 

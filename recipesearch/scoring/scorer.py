@@ -83,7 +83,7 @@ class _RequestForm:
                     # The first filter's metrics go by their own names, as objectives know them.
                     name = metric if filter_name == filters[0] else f"{metric},{filter_name}"
                     metric_of[name] = metric
-                    items[self._keys[doc_id]][name] = value
+                    items[self._keys[doc_id]][name] = _plain(value)
                     values[name].append(value)
         metrics = {name: self._measure(metric_of[name], rows) for name, rows in values.items()}
         return TaskScore(self._hash, metrics, items)
@@ -109,6 +109,15 @@ def _doc_hash(doc: Mapping[str, Any]) -> str:
 
     text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
     return str(hash_string(text))[:12]
+
+
+def _plain(value: Any) -> object:
+    """A metric's value as JSON data: numpy scalars become numbers, what is not finite becomes null."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _seed_everything() -> None:

@@ -118,7 +118,7 @@ class WeightSpace:
         return [parameter.name + owner + place for owner in owners for place in places]
 
     def _owners(self, parameter: Parameter) -> list[str]:
-        """The parents that some method reads the parameter of: never the base, if all methods set it apart."""
+        """The parents that some method reads the parameter of; the base is none if all set it apart."""
         readers = [m for m in self._plan.methods if parameter in METHODS[m].parameters]
         apart = all(METHODS[m].base == "required" for m in readers)
         return [name for name in self._names if not (apart and name == self._pool.base)]

@@ -1,0 +1,38 @@
+"""Dominance, front, hypervolume and knee: functions on arrays of losses, shape (points, objectives).
+
+Lower is better throughout; who maximises passes negated values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Losses = NDArray[np.float64]
+
+
+def front(losses: Losses) -> NDArray[np.bool_]:
+    """Which points no other point dominates: shape (points,). Equal points are all on the front."""
+    not_worse = (losses[:, None, :] <= losses[None, :, :]).all(axis=2)
+    better = (losses[:, None, :] < losses[None, :, :]).any(axis=2)
+    return np.asarray(~(not_worse & better).any(axis=0))
+
+
+def hypervolume(losses: Losses, reference: Losses) -> float:
+    """The volume between the front and ``reference``, shape (objectives,). Points beyond it add nothing.
+
+    Optuna's exact algorithm (WFG, While et al. 2012).
+    """
+    from optuna._hypervolume import compute_hypervolume
+
+    inside = losses[(losses < reference).all(axis=1)]
+    return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
+
+
+def knee(losses: Losses) -> int:
+    """The index of the best compromise: of the front scaled to a unit box, the point nearest the ideal."""
+    members = np.flatnonzero(front(losses))
+    points = losses[members]
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    return int(members[np.argmin((scaled**2).sum(axis=1))])

@@ -1,0 +1,68 @@
+"""From a plan to what a search needs, checked before any heavy work: parents, space, sampler. Light."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import RefusedInput
+from .merging.compatibility import require_compatible
+from .merging.headers import Checkpoint, read_checkpoint
+from .merging.parents import identify, model_directory
+from .plan import Plan
+from .recipe import Parent, Recipe
+from .samplers import require_fit
+from .space.weights import Pool, WeightSpace
+
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A checked plan: its pool of parents, their headers, and the space over them."""
+
+    plan: Plan
+    pool: Pool
+    checkpoints: Mapping[str, Checkpoint]
+    space: WeightSpace
+
+
+def preflight(plan: Plan) -> Preflight:
+    """Identifies the parents, reads their headers and builds the space.
+
+    Raises RefusedInput for parents that are missing, unsafe, damaged or incompatible, and PlanError for a
+    space or a sampler that does not fit them.
+    """
+    parents = {name: identify(reference, plan.folder) for name, reference in plan.parents.items()}
+    _require_distinct(parents)
+    checkpoints = {name: read_checkpoint(_headers_of(parent)) for name, parent in parents.items()}
+    require_compatible(checkpoints)
+    first = next(iter(checkpoints.values()))
+    pool = Pool(parents, plan.base, first.layers, _ends(first), plan.engine.dtype, plan.search.seed)
+    space = WeightSpace(plan.space.weights, pool)
+    require_fit(plan.search, space.genes, len(plan.objectives))
+    return Preflight(plan, pool, checkpoints, space)
+
+
+def _require_distinct(parents: Mapping[str, Parent]) -> None:
+    names: dict[str, str] = {}
+    for name, parent in parents.items():
+        if parent.digest in names:
+            raise RefusedInput(f"parents '{names[parent.digest]}' and '{name}' are the same model; drop one")
+        names[parent.digest] = name
+
+
+def _headers_of(parent: Parent) -> Path:
+    """A folder with the parent's shapes: a recipe has those of its base, else of its first parent."""
+    while isinstance(parent.source, Recipe):
+        parent = parent.source.base or parent.source.parents()[0]
+    return model_directory(parent)
+
+
+def _ends(checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the tensors before and after the layers: embeddings, and the final norm and head."""
+    outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
+    before = tuple(name for name in outside if "embed" in name or "wte" in name or "wpe" in name)
+    return before, tuple(name for name in outside if name not in before)

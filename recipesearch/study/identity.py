@@ -1,0 +1,74 @@
+"""What makes a study the same study: if any of it changed, old and new scores could not be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+
+from ..errors import PlanError
+from ..plan import Plan
+from ..recipe import Parent
+from .ledger import Conditions
+
+Identity = Mapping[str, Any]
+
+
+def identify_study(
+    plan: Plan,
+    parents: Mapping[str, Parent],
+    genes: Mapping[str, BaseDistribution],
+    tasks: Sequence[str],
+    conditions: Conditions,
+) -> dict[str, Any]:
+    """The identity of a plan's study as JSON data. ``tasks`` are the objectives' task hashes, in order.
+
+    The number of trials and the held-out tasks are not part of it: they may grow.
+    """
+    return {
+        "parents": {name: parent.digest for name, parent in parents.items()},
+        "base": plan.base,
+        "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
+        "space": plan.space.model_dump(mode="json"),
+        "objectives": [
+            {"name": goal.name, "task": task, "metric": goal.metric, "maximize": goal.maximize}
+            for goal, task in zip(plan.goals, tasks, strict=True)
+        ],
+        "search": plan.search.model_dump(mode="json", exclude={"trials"}),
+        "engine": {
+            "label": conditions.engine,
+            "dtype": conditions.dtype,
+            "chat_template": conditions.chat_template,
+        },
+    }
+
+
+def require_same(name: str, stored: Identity, wanted: Identity) -> None:
+    """Raises PlanError, listing the differences, if a stored study is not the one that the plan describes."""
+    changes = list(_differences(stored, wanted))
+    if changes:
+        shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+        raise PlanError(
+            f"study '{name}' was begun differently: {shown}. "
+            "Undo the change to resume it, or give the plan another name"
+        )
+
+
+def _differences(old: Any, new: Any, place: str = "") -> Sequence[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            change
+            for key in keys
+            for change in _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+        ]
+    if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True):
+        return []
+    return [f"{place} was {_short(old)}, now {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,150 @@
+"""The ledger: every score ever paid for, item by item, and the conditions it holds under.
+
+It is the truth of a study. A score is keyed by recipe digest, task hash, engine, dtype and chat template,
+its items by their key within the task; a key has one row, written once and never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..score import Measurement, TaskScore
+
+_METADATA = sa.MetaData()
+
+_RECIPES = sa.Table(
+    "recipesearch_recipes",
+    _METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("yaml", sa.Text, nullable=False),
+)
+
+_SCORES = sa.Table(
+    "recipesearch_scores",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("recipe", sa.ForeignKey("recipesearch_recipes.digest"), nullable=False),
+    sa.Column("task", sa.String(64), nullable=False),
+    sa.Column("engine", sa.String(200), nullable=False),
+    sa.Column("dtype", sa.String(20), nullable=False),
+    sa.Column("chat_template", sa.Boolean, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("load_seconds", sa.Float, nullable=False),
+    sa.Column("score_seconds", sa.Float, nullable=False),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.UniqueConstraint("recipe", "task", "engine", "dtype", "chat_template"),
+)
+
+_ITEMS = sa.Table(
+    "recipesearch_items",
+    _METADATA,
+    sa.Column("score", sa.ForeignKey("recipesearch_scores.id"), primary_key=True),
+    sa.Column("item", sa.String(64), primary_key=True),
+    sa.Column("metrics", sa.JSON, nullable=False),
+)
+
+Metrics = Mapping[str, Measurement]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What, beside recipe and task, can move a score. Scores under different conditions never mix."""
+
+    engine: str
+    dtype: str
+    chat_template: bool
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What one candidate cost: becoming the model, and being scored."""
+
+    load: float
+    score: float
+
+
+class Ledger:
+    """The score tables of one database, for one set of conditions."""
+
+    def __init__(self, engine: sa.Engine, conditions: Conditions) -> None:
+        self._engine, self._conditions = engine, conditions
+        _METADATA.create_all(engine)
+
+    def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
+        """Writes a recipe's scores in one transaction: after a crash, all of them are there or none."""
+        with self._engine.begin() as connection:
+            if connection.scalar(sa.select(_RECIPES.c.digest).filter_by(digest=recipe)) is None:
+                connection.execute(sa.insert(_RECIPES).values(digest=recipe, yaml=yaml))
+            for score in scores:
+                row = connection.execute(
+                    sa.insert(_SCORES).values(
+                        recipe=recipe,
+                        task=score.task_hash,
+                        engine=self._conditions.engine,
+                        dtype=self._conditions.dtype,
+                        chat_template=self._conditions.chat_template,
+                        metrics={name: [m.value, m.stderr] for name, m in score.metrics.items()},
+                        load_seconds=seconds.load / len(scores),
+                        score_seconds=seconds.score / len(scores),
+                        at=datetime.now(UTC),
+                    )
+                )
+                key = row.inserted_primary_key
+                assert key is not None
+                items = [
+                    {"score": key[0], "item": item, "metrics": metrics}
+                    for item, metrics in score.items.items()
+                ]
+                connection.execute(sa.insert(_ITEMS), items)
+
+    def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
+        """What is known of a recipe: metrics by task hash, for those of ``tasks`` that were scored."""
+        return self.all_metrics(tasks, recipe).get(recipe, {})
+
+    def all_metrics(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, dict[str, Metrics]]:
+        """Metrics by recipe digest and task hash, of all recipes or of one, in one query."""
+        query = self._mine(sa.select(_SCORES.c.recipe, _SCORES.c.task, _SCORES.c.metrics), tasks)
+        if recipe is not None:
+            query = query.where(_SCORES.c.recipe == recipe)
+        found: dict[str, dict[str, Metrics]] = {}
+        with self._engine.connect() as connection:
+            for digest, task, metrics in connection.execute(query):
+                found.setdefault(digest, {})[task] = {n: Measurement(*m) for n, m in metrics.items()}
+        return found
+
+    def seconds(self, tasks: Iterable[str]) -> dict[str, Seconds]:
+        """What each recipe's scores on ``tasks`` cost, by digest."""
+        query = self._mine(
+            sa.select(
+                _SCORES.c.recipe, sa.func.sum(_SCORES.c.load_seconds), sa.func.sum(_SCORES.c.score_seconds)
+            ),
+            tasks,
+        ).group_by(_SCORES.c.recipe)
+        with self._engine.connect() as connection:
+            return {digest: Seconds(load, score) for digest, load, score in connection.execute(query)}
+
+    def items(self, recipe: str, task: str) -> dict[str, dict[str, object]]:
+        """A recipe's per-item metrics on one task, by item key, in the task's order."""
+        query = self._mine(sa.select(_ITEMS.c.item, _ITEMS.c.metrics).join(_SCORES), [task])
+        query = query.where(_SCORES.c.recipe == recipe).order_by(_ITEMS.c.item)
+        with self._engine.connect() as connection:
+            return {item: dict(metrics) for item, metrics in connection.execute(query)}
+
+    def yaml(self, recipe: str) -> str | None:
+        """A scored recipe's mergekit YAML."""
+        with self._engine.connect() as connection:
+            return connection.scalar(sa.select(_RECIPES.c.yaml).filter_by(digest=recipe))
+
+    def _mine(self, query: sa.Select[Any], tasks: Iterable[str]) -> sa.Select[Any]:
+        conditions = self._conditions
+        return query.where(
+            _SCORES.c.task.in_(list(tasks)),
+            _SCORES.c.engine == conditions.engine,
+            _SCORES.c.dtype == conditions.dtype,
+            _SCORES.c.chat_template == conditions.chat_template,
+        )

@@ -1,0 +1,172 @@
+"""What a study found, read from its trials and the ledger. Light: opens no model, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from .. import pareto
+from ..errors import PlanError, StudyError
+from ..plan import Plan, read_plan
+from ..score import Measurement
+from .identity import Identity
+from .ledger import Conditions, Ledger, Metrics, Seconds
+from .storage import open_storage
+
+# What the study writes into Optuna, readable in any Optuna tool.
+RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
+IDENTITY, PLAN, HELD_OUT = "identity", "plan", "held_out"
+
+Values = tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial. ``values`` and ``held_out`` follow the objectives; None where there is no score."""
+
+    number: int
+    state: str
+    recipe: str | None
+    seed: str | None
+    cause: str | None
+    genome: Mapping[str, Any]
+    values: Values | None
+    held_out: Values | None
+    seconds: Seconds | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """All trials of a study, in order, and what the objectives are."""
+
+    identity: Identity
+    rows: Sequence[Row]
+    ledger: Ledger
+
+    @property
+    def objectives(self) -> list[str]:
+        """The objectives' names, in order."""
+        return [objective["name"] for objective in self.identity["objectives"]]
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """What turns each objective into a loss: -1 where it is maximised."""
+        return tuple(-1 if objective["maximize"] else 1 for objective in self.identity["objectives"])
+
+    @cached_property
+    def scored(self) -> list[Row]:
+        """The first trial of each scored recipe, in order: repeats are left out."""
+        first: dict[str, Row] = {}
+        for row in self.rows:
+            if row.recipe and row.values:
+                first.setdefault(row.recipe, row)
+        return list(first.values())
+
+    @cached_property
+    def front(self) -> list[Row]:
+        """The scored recipes that no other dominates, by falling first objective."""
+        if not self.scored:
+            return []
+        chosen = [row for row, on in zip(self.scored, pareto.front(self.losses()), strict=True) if on]
+        return sorted(chosen, key=lambda row: self.loss(row))
+
+    def losses(self) -> pareto.Losses:
+        """The scored recipes' losses, shape (recipes, objectives)."""
+        return np.array([self.loss(row) for row in self.scored])
+
+    def loss(self, row: Row) -> tuple[float, ...]:
+        """One scored row's losses."""
+        assert row.values is not None
+        return tuple(s * m.value for s, m in zip(self.signs, row.values, strict=True))
+
+    def row(self, number: int) -> Row:
+        """A trial by its number. Raises PlanError if there is none."""
+        for row in self.rows:
+            if row.number == number:
+                return row
+        raise PlanError(f"the study has no trial {number}; it has {len(self.rows)}, counted from 0")
+
+    def best(self, objective: str) -> Row:
+        """The recipe with the best value of an objective. Raises PlanError for an unknown name."""
+        if objective not in self.objectives:
+            raise PlanError(f"no objective '{objective}': it is one of {', '.join(self.objectives)}")
+        self._require_scores()
+        index = self.objectives.index(objective)
+        return min(self.scored, key=lambda row: self.loss(row)[index])
+
+    def knee(self) -> Row:
+        """The front's best compromise (see pareto.knee)."""
+        self._require_scores()
+        return self.scored[pareto.knee(self.losses())]
+
+    def _require_scores(self) -> None:
+        if not self.scored:
+            raise StudyError("the study has no scored recipe yet; run it first")
+
+
+def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
+    """The stored plan and results of a study in a database; ``name`` may be left out if there is only one.
+
+    Raises StudyError if the database or the study is not there.
+    """
+    storage = open_storage(url)
+    names = [name] if name else optuna.get_all_study_names(storage)
+    if len(names) != 1:
+        raise PlanError(f"the database holds {len(names)} studies; name one: {', '.join(sorted(names))}")
+    try:
+        study = optuna.load_study(
+            study_name=names[0], storage=storage, sampler=optuna.samplers.RandomSampler()
+        )
+    except KeyError as error:
+        raise StudyError(f"there is no study '{names[0]}' in the storage yet; run it first") from error
+    stored = study.user_attrs.get(PLAN)
+    if stored is None or IDENTITY not in study.user_attrs:
+        raise StudyError(f"study '{names[0]}' was not begun by recipesearch, or its first run was cut short")
+    plan = read_plan(stored, stored["folder"], f"study '{names[0]}'")
+    return plan, read_results(study, Ledger(storage.engine, conditions_of(study.user_attrs[IDENTITY])))
+
+
+def read_results(study: optuna.Study, ledger: Ledger) -> Results:
+    """Joins a study's trials with the ledger."""
+    identity = study.user_attrs[IDENTITY]
+    tasks = [objective["task"] for objective in identity["objectives"]]
+    held_out = study.user_attrs.get(HELD_OUT, [])
+    metrics, seconds = ledger.all_metrics([*tasks, *held_out]), ledger.seconds(tasks)
+
+    def row(trial: FrozenTrial) -> Row:
+        digest = trial.user_attrs.get(RECIPE)
+        complete = trial.state == TrialState.COMPLETE
+        known = metrics.get(digest, {}) if complete and digest else {}
+        return Row(
+            number=trial.number,
+            state=trial.state.name.lower(),
+            recipe=digest,
+            seed=trial.user_attrs.get(SEED),
+            cause=trial.user_attrs.get(CAUSE),
+            genome=trial.params,
+            values=_values(known, tasks, identity),
+            held_out=_values(known, held_out, identity),
+            seconds=seconds.get(digest) if complete and digest else None,
+        )
+
+    return Results(identity, [row(trial) for trial in study.get_trials(deepcopy=False)], ledger)
+
+
+def conditions_of(identity: Identity) -> Conditions:
+    """The ledger conditions of a stored study."""
+    engine = identity["engine"]
+    return Conditions(engine["label"], engine["dtype"], engine["chat_template"])
+
+
+def _values(known: Mapping[str, Metrics], tasks: Sequence[str], identity: Identity) -> Values | None:
+    """The objectives' metrics on ``tasks``; None unless all are there."""
+    if not tasks or any(task not in known for task in tasks):
+        return None
+    objectives = identity["objectives"]
+    return tuple(known[task][o["metric"]] for task, o in zip(tasks, objectives, strict=True))

@@ -1,0 +1,84 @@
+"""Opens a study's database, and sees to it that one process at a time runs the study."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+
+from ..errors import StudyError
+
+_BUSY_SECONDS = 60
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage at a SQLAlchemy URL (``sqlite:///FILE`` or ``postgresql+psycopg://...``).
+
+    SQLite gets a write-ahead log: readers never block the runner, and a killed process loses nothing
+    committed (a power cut may lose the last moments, which are then scored again). Raises StudyError if
+    the database cannot be reached.
+    """
+    sqlite = url.startswith("sqlite")
+    try:
+        if sqlite:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        arguments: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite else {}
+        storage = RDBStorage(url, engine_kwargs=arguments or {"pool_pre_ping": True})
+    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StudyError(f"cannot open the study's storage {_public(url)}: {reason}") from error
+    if sqlite:
+        sa.event.listen(storage.engine, "connect", _tune_sqlite)
+        storage.engine.dispose()  # connections made so far lack the settings
+    return storage
+
+
+@contextmanager
+def sole_runner(storage: RDBStorage, name: str) -> Iterator[None]:
+    """Holds the study for this process. The lock dies with the process, so none is ever stale.
+
+    Raises StudyError if another process holds it: two runners would each take the other's running trial
+    for one that a crash left behind.
+    """
+    engine = storage.engine
+    held = _sqlite_lock(engine) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
+    with held as free:
+        if not free:
+            raise StudyError(f"study '{name}' is being run by another process; wait for it, or stop it")
+        yield
+
+
+def _tune_sqlite(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def _sqlite_lock(engine: sa.Engine) -> Iterator[bool]:
+    handle = os.open(f"{engine.url.database}-runner", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _postgres_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    with engine.connect() as connection:
+        yield bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+
+
+def _public(url: str) -> str:
+    """The URL without its password."""
+    return sa.make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,216 @@
+"""Study: ask, commit, tell. The ledger is the truth, Optuna the proposer.
+
+A trial is asked for, its recipe scored, the ledger's row committed, and only then Optuna told. So whatever
+a kill interrupts is either finished from its row or scored again under its own number: a RUNNING trial
+keeps its genes and its generation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..errors import StudyError
+from ..plan import Plan
+from ..recipe import Recipe
+from ..recipe_yaml import to_yaml
+from ..samplers import PerTrialSampler
+from ..score import TaskScore
+from ..space.weights import WeightSpace
+from .identity import Identity, require_same
+from .ledger import Ledger, Metrics, Seconds
+from .results import CAUSE, HELD_OUT, IDENTITY, PLAN, RECIPE, SEED, Results, conditions_of, read_results
+
+_REPEATS_IN_A_ROW = 200
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe waiting for its score, and the trial that proposed it."""
+
+    trial: Trial
+    recipe: Recipe
+
+    @property
+    def number(self) -> int:
+        """The trial's number within the study."""
+        return self.trial.number
+
+
+class Study:
+    """A persistent study: created at its first run, resumed by every later one."""
+
+    def __init__(self, plan: Plan, space: WeightSpace, identity: Identity, storage: RDBStorage) -> None:
+        self._plan, self._space = plan, space
+        self.objectives = identity["objectives"]
+        self._tasks = [objective["task"] for objective in self.objectives]
+        self.ledger = Ledger(storage.engine, conditions_of(identity))
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(
+            study_name=plan.name,
+            storage=storage,
+            sampler=PerTrialSampler(plan.search, space.genes, space.start(), self._is_repeat),
+            directions=self._directions(),
+            load_if_exists=True,
+        )
+        self._adopt(identity)
+        self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
+        self._load()
+
+    # -- the loop
+
+    @property
+    def scored(self) -> int:
+        """How many different recipes of this study have a score."""
+        return self._scored
+
+    def ask(self) -> Candidate | None:
+        """The next recipe to score; None when ``search.trials`` recipes have been scored.
+
+        Answers repeats from the ledger on the way. Interrupted trials come first. Raises StudyError if
+        the sampler proposes nothing new any more.
+        """
+        for _ in range(_REPEATS_IN_A_ROW):
+            trial = self._next_trial()
+            if trial is None:
+                return None
+            recipe = self._space.express(self._genome(trial))
+            if trial.user_attrs.get(RECIPE) != recipe.digest:
+                trial.set_user_attr(RECIPE, recipe.digest)
+            if self._answered(trial, recipe.digest):
+                continue
+            return Candidate(trial, recipe)
+        raise StudyError(
+            f"the last {_REPEATS_IN_A_ROW} recipes proposed were all scored before: the space seems used up "
+            f"after {self._scored} recipes; lower search.trials, or widen the space under a new name"
+        )
+
+    def tell(self, candidate: Candidate, scores: Sequence[TaskScore], seconds: Seconds) -> None:
+        """Commits a candidate's scores to the ledger, then completes its trial."""
+        self.score_apart(candidate.recipe, scores, seconds)
+        self._complete(
+            candidate.trial, candidate.recipe.digest, {score.task_hash: score.metrics for score in scores}
+        )
+
+    def score_apart(self, recipe: Recipe, scores: Sequence[TaskScore], seconds: Seconds) -> None:
+        """Commits scores that are not the search's own, such as held-out ones."""
+        text = to_yaml(recipe, lambda parent: parent.reference, {})
+        self.ledger.commit(recipe.digest, text, scores, seconds)
+
+    def results(self) -> Results:
+        """Everything known of the study's trials so far."""
+        return read_results(self._study, self.ledger)
+
+    def hold_out(self, tasks: Sequence[str]) -> None:
+        """Notes the held-out tasks' hashes, in the objectives' order, for whoever reads the study."""
+        self._study.set_user_attr(HELD_OUT, list(tasks))
+
+    def fail(self, candidate: Candidate, cause: str) -> None:
+        """Ends a candidate's trial without a score; the cause is kept with it."""
+        self._known[candidate.recipe.digest] = None
+        self._fail(candidate.trial, cause)
+
+    # -- interrupted and new trials
+
+    def _next_trial(self) -> Trial | None:
+        if self._interrupted:
+            return Trial(self._study, self._interrupted.pop(0)._trial_id)
+        return None if self._scored >= self._plan.search.trials else self._study.ask()
+
+    def _genome(self, trial: Trial) -> dict[str, Any]:
+        """Asks for every gene. A resumed trial keeps those it already has."""
+        genome: dict[str, Any] = {}
+        for name, gene in self._space.genes.items():
+            if isinstance(gene, FloatDistribution):
+                genome[name] = trial.suggest_float(name, gene.low, gene.high)
+            elif isinstance(gene, CategoricalDistribution):
+                genome[name] = trial.suggest_categorical(name, gene.choices)
+        # Reading this gives a fully fixed trial (a seed) its generation, without which it never breeds.
+        _ = trial.relative_params
+        return genome
+
+    def _answered(self, trial: Trial, digest: str) -> bool:
+        """Ends the trial of a recipe that is already known; False if it has to be scored."""
+        if digest in self._known and self._known[digest] is None:
+            self._fail(trial, "repeat of a recipe that failed")
+            return True
+        metrics = self.ledger.metrics(digest, self._tasks)
+        if set(metrics) < set(self._tasks):
+            return False
+        self._complete(trial, digest, metrics)
+        return True
+
+    # -- ending trials
+
+    def _complete(self, trial: Trial, digest: str, metrics: Mapping[str, Metrics]) -> None:
+        values = [
+            metrics[o["task"]][o["metric"]].value * (1 if self._scalar is None or o["maximize"] else -1)
+            for o in self.objectives
+        ]
+        if self._scalar is not None:
+            values = [sum(w * v for w, v in zip(self._scalar, values, strict=True))]
+        self._study.tell(trial.number, values)
+        self._count(digest)
+
+    def _fail(self, trial: Trial, cause: str) -> None:
+        trial.set_user_attr(CAUSE, cause)
+        self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _count(self, digest: str) -> None:
+        if digest not in self._known:
+            self._known[digest] = {}
+            self._scored += 1
+
+    def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
+        return self._space.express(genome).digest in self._known
+
+    # -- set-up
+
+    @property
+    def _scalar(self) -> tuple[float, ...] | None:
+        """The weights of a scalarised study; its one value is maximised."""
+        return self._plan.search.scalarize
+
+    def _directions(self) -> list[StudyDirection]:
+        if self._scalar is not None:
+            return [StudyDirection.MAXIMIZE]
+        up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+        return [up if objective["maximize"] else down for objective in self.objectives]
+
+    def _adopt(self, identity: Identity) -> None:
+        """Claims a new study for this identity, with its seeds, or checks that the stored one is the same."""
+        stored = self._study.user_attrs.get(IDENTITY)
+        if stored is not None:
+            require_same(self._plan.name, stored, identity)
+        seeds = self._space.seeds()
+        # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
+        if stored is None:
+            for label, genome in seeds[len(self._study.trials) :]:
+                self._study.enqueue_trial(genome, user_attrs={SEED: label})
+            self._study.set_metric_names(self._metric_names())
+            self._study.set_user_attr(IDENTITY, dict(identity))
+        self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json()))
+
+    def _metric_names(self) -> list[str]:
+        return ["scalarized"] if self._scalar is not None else [o["name"] for o in self.objectives]
+
+    def _load(self) -> None:
+        """Reads what earlier runs left: scored and failed recipes, and trials that a kill interrupted."""
+        self._scored = 0
+        self._interrupted: list[FrozenTrial] = []
+        for trial in self._study.get_trials(deepcopy=False):
+            digest = trial.user_attrs.get(RECIPE)
+            if trial.state == TrialState.RUNNING:
+                self._interrupted.append(trial)
+            elif trial.state == TrialState.COMPLETE and digest:
+                self._count(digest)
+            elif trial.state == TrialState.FAIL and digest:
+                self._known.setdefault(digest, None)
