@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.samplers.nsgaii import PolynomialMutation, SBXCrossover
 from optuna.study import Study
@@ -101,7 +102,14 @@ class PerTrialSampler(BaseSampler):
         return uniform.sample_independent(study, trial, name, gene)
 
     def _build(self, number: int, attempt: int) -> BaseSampler:
-        seed = self._seed(number, attempt, "")
+        with warnings.catch_warnings():
+            # The mutation operators are new, and x0 leaves Optuna in 6.0: until then it is the one way to
+            # give CMA-ES its first mean.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return self._inner(self._seed(number, attempt, ""))
+
+    def _inner(self, seed: int) -> BaseSampler:
         match self._search.sampler:
             case "nsga2":
                 return NSGAIISampler(
@@ -111,10 +119,7 @@ class PerTrialSampler(BaseSampler):
                     seed=seed,
                 )
             case "cmaes":
-                with warnings.catch_warnings():
-                    # x0 leaves Optuna in 6.0; until then it is the one way to give the first mean.
-                    warnings.simplefilter("ignore", FutureWarning)
-                    return CmaEsSampler(x0=dict(self._start), seed=seed, warn_independent_sampling=False)
+                return CmaEsSampler(x0=dict(self._start), seed=seed, warn_independent_sampling=False)
             case "tpe":
                 return TPESampler(multivariate=True, seed=seed)
             case "random":

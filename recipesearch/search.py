@@ -80,7 +80,13 @@ class Worker:
             threads=plan.engine.threads,
             batch_size=plan.engine.batch_size,
         )
-        self.conditions = Conditions(self._engine.label, plan.engine.dtype, self._chat_template)
+        self.conditions = Conditions(
+            plan.engine.kind,
+            self._engine.device,
+            self._engine.threads,
+            plan.engine.dtype,
+            self._chat_template,
+        )
         self._scorer = self.scorer(tasks)
 
     def scorer(self, tasks: Sequence[LoadedTask]) -> Scorer:

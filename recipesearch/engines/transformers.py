@@ -51,7 +51,7 @@ class TransformersEngine:
         self._model = model
         self._targets = _targets(model)
         self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
-        self.label = f"transformers/{device}/threads={torch.get_num_threads()}"
+        self.threads = torch.get_num_threads()
 
     @property
     def lm(self) -> LM:

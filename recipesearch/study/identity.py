@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -33,15 +34,17 @@ def identify_study(
         "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
         "space": plan.space.model_dump(mode="json"),
         "objectives": [
-            {"name": goal.name, "task": task, "metric": goal.metric, "maximize": goal.maximize}
-            for goal, task in zip(plan.goals, tasks, strict=True)
+            {
+                "name": goal.name,
+                "spec": objective.task,
+                "task": task,
+                "metric": goal.metric,
+                "maximize": goal.maximize,
+            }
+            for goal, objective, task in zip(plan.goals, plan.objectives, tasks, strict=True)
         ],
         "search": plan.search.model_dump(mode="json", exclude={"trials"}),
-        "engine": {
-            "label": conditions.engine,
-            "dtype": conditions.dtype,
-            "chat_template": conditions.chat_template,
-        },
+        "engine": {"label": conditions.engine, **asdict(conditions)},
     }
 
 

@@ -53,11 +53,21 @@ Metrics = Mapping[str, Measurement]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What, beside recipe and task, can move a score. Scores under different conditions never mix."""
+    """What, beside recipe and task, can move a score. Scores under different conditions never mix.
 
-    engine: str
+    Device and threads count, since some methods' bits depend on them.
+    """
+
+    kind: str
+    device: str
+    threads: int
     dtype: str
     chat_template: bool
+
+    @property
+    def engine(self) -> str:
+        """The engine's part of the ledger key, for instance ``transformers/cpu/threads=2``."""
+        return f"{self.kind}/{self.device}/threads={self.threads}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,8 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
 
     Raises StudyError if the database or the study is not there.
     """
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise StudyError(f"there is no study database at {url.removeprefix('sqlite:///')} yet; run it first")
     storage = open_storage(url)
     names = [name] if name else optuna.get_all_study_names(storage)
     if len(names) != 1:
@@ -160,8 +163,7 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
 
 def conditions_of(identity: Identity) -> Conditions:
     """The ledger conditions of a stored study."""
-    engine = identity["engine"]
-    return Conditions(engine["label"], engine["dtype"], engine["chat_template"])
+    return Conditions(**{key: value for key, value in identity["engine"].items() if key != "label"})
 
 
 def _values(known: Mapping[str, Metrics], tasks: Sequence[str], identity: Identity) -> Values | None:

@@ -8,6 +8,7 @@ keeps its genes and its generation.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,7 +196,9 @@ class Study:
         if stored is None:
             for label, genome in seeds[len(self._study.trials) :]:
                 self._study.enqueue_trial(genome, user_attrs={SEED: label})
-            self._study.set_metric_names(self._metric_names())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.set_metric_names(self._metric_names())
             self._study.set_user_attr(IDENTITY, dict(identity))
         self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json()))
 

@@ -1,0 +1,81 @@
+"""The model card of an exported recipe: Hub metadata, scores with errors, and how to rebuild it."""
+
+from __future__ import annotations
+
+import yaml
+
+from ..preflight import Preflight
+from ..score import Measurement
+from ..study.results import Results, Row, conditions_of
+
+
+def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str) -> str:
+    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only."""
+    plan = checked.plan
+    hub = [p.source for p in checked.pool.parents.values() if isinstance(p.source, str) and p.revision]
+    front = {
+        "base_model": list(dict.fromkeys(hub)) or None,
+        "base_model_relation": "merge" if hub else None,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["mergekit", "merge", "recipesearch", "evolutionary-merge"],
+    }
+    head = yaml.safe_dump({k: v for k, v in front.items() if v is not None}, sort_keys=False)
+    conditions = conditions_of(results.identity)
+    return f"""---
+{head}---
+# {plan.name}, trial {row.number}
+
+A merge found by [recipesearch](https://github.com/recipesearch/recipesearch) with sampler
+`{plan.search.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes.
+
+## Scores
+
+{_score_table(results, row)}
+
+Search items chose this recipe among many, so its search scores are optimistic; the held-out items had no
+part in the choice. Scored with {conditions.kind} in {conditions.dtype} on {conditions.device}.
+
+## Parents
+
+{_parent_table(checked)}
+
+## Recipe
+
+```yaml
+{recipe_yaml.rstrip()}
+```
+
+## Rebuild
+
+```
+mergekit-yaml recipe.yaml OUTPUT --random-seed {checked.pool.seed} -j {conditions.threads}{
+        " --cuda" if conditions.device == "cuda" else ""
+    }
+```
+
+gives the same tensors bit for bit with the same torch, device and number of threads (see `recipesearch` in
+the recipe); `recipesearch verify recipe.yaml` proves it and scores the result again.
+"""
+
+
+def _score_table(results: Results, row: Row) -> str:
+    assert row.values is not None
+    lines = ["| objective | search | held out |", "|---|---|---|"]
+    for index, name in enumerate(results.objectives):
+        held_out = shown(row.held_out[index]) if row.held_out else "not scored"
+        lines.append(f"| {name} | {shown(row.values[index])} | {held_out} |")
+    return "\n".join(lines)
+
+
+def shown(measurement: Measurement) -> str:
+    """A value with its standard error, ``0.563 ± 0.029``."""
+    error = "" if measurement.stderr is None else f" ± {measurement.stderr:.3f}"
+    return f"{measurement.value:.3f}{error}"
+
+
+def _parent_table(checked: Preflight) -> str:
+    lines = ["| parent | model | content digest |", "|---|---|---|"]
+    for name, parent in checked.pool.parents.items():
+        lines.append(f"| {name} | `{checked.plan.parents[name]}` | `{parent.digest[:16]}` |")
+    return "\n".join(lines)

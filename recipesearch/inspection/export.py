@@ -1,0 +1,107 @@
+"""A found recipe as a folder to publish: mergekit YAML with its provenance, and a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import StudyError
+from ..files import write_text
+from ..plan import Plan
+from ..preflight import Preflight
+from ..recipe import Parent, Recipe
+from ..recipe_yaml import to_yaml
+from ..study.results import Results, Row, conditions_of
+from .card import model_card
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def export(checked: Preflight, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
+    """Writes ``recipe.yaml`` and ``README.md`` for one scored trial, and returns the recipe's path.
+
+    The YAML names the parents by absolute folders or hub revisions, so that stock ``mergekit-yaml``
+    rebuilds the model anywhere on this machine; ``portable`` names them as the study file does, for
+    recipesearch to resolve. A parent that is itself a recipe is written beside it. Raises StudyError if
+    the trial has no score or the folder cannot be written.
+    """
+    if row.values is None or row.recipe is None:
+        raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")
+    recipe = checked.space.express(row.genome)
+    references = _references(checked, recipe, folder, portable)
+    provenance = _provenance(checked.plan, checked.pool.parents, results, row)
+    text = to_yaml(recipe, lambda parent: references[parent], provenance)
+    target = folder / RECIPE_FILE
+    try:
+        write_text(target, text)
+        write_text(folder / "README.md", model_card(checked, results, row, text))
+    except OSError as error:
+        raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
+    return target
+
+
+def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
+    written = {checked.pool.parents[name]: text for name, text in checked.plan.parents.items()}
+    references: dict[Parent, str] = {}
+    for parent in recipe.parents():
+        if isinstance(parent.source, Recipe):
+            references[parent] = _write_ancestor(parent, parent.source, folder)
+        else:
+            references[parent] = written[parent] if portable else parent.reference
+    return references
+
+
+def _write_ancestor(parent: Parent, recipe: Recipe, folder: Path) -> str:
+    """A recipe parent as a file of its own, named by its digest; it is merged first."""
+    name = f"parent-{parent.digest[:12]}.yaml"
+    references = {
+        p: _write_ancestor(p, p.source, folder) if isinstance(p.source, Recipe) else p.reference
+        for p in recipe.parents()
+    }
+    write_text(folder / name, to_yaml(recipe, lambda p: references[p], {}))
+    return name + (f"+{parent.adapter}" if parent.adapter else "")
+
+
+def _provenance(plan: Plan, parents: Mapping[str, Parent], results: Results, row: Row) -> dict[str, Any]:
+    """What it takes to rebuild the model and to score it again."""
+    conditions = conditions_of(results.identity)
+    return {
+        "study": plan.name,
+        "trial": row.number,
+        "device": conditions.device,
+        "threads": conditions.threads,
+        "chat_template": conditions.chat_template,
+        "batch_size": plan.engine.batch_size,
+        "versions": {name: _version(name) for name in ("recipesearch", "mergekit", "torch", "transformers")},
+        "parents": {
+            name: {"reference": plan.parents[name], "digest": p.digest} for name, p in parents.items()
+        },
+        "scores": _scores(results, row),
+    }
+
+
+def _scores(results: Results, row: Row) -> dict[str, Any]:
+    scores = {}
+    for index, objective in enumerate(results.identity["objectives"]):
+        assert row.values is not None
+        entry = {
+            "task": objective["spec"],
+            "task_hash": objective["task"],
+            "metric": objective["metric"],
+            "value": row.values[index].value,
+            "stderr": row.values[index].stderr,
+        }
+        if row.held_out is not None:
+            entry["held_out"] = row.held_out[index].value
+            entry["held_out_stderr"] = row.held_out[index].stderr
+        scores[objective["name"]] = entry
+    return scores
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,49 @@
+"""Where the zoo lies on disk, and what ``zoo:`` references point to. Trains nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from recipesearch.errors import PlanError
+from recipesearch.zoo.definition import FILES, STAGES, TASKS, Definition
+
+_REFERENCE = re.compile(r"zoo(?:@(?P<seed>[^:/]*))?:(?P<name>.*)", re.DOTALL)
+_SEED = re.compile(r"[0-9]{1,9}")
+
+
+def zoo_dir(seed: int = 0) -> Path:
+    """The absolute cache folder of one zoo; it need not exist.
+
+    The cache is ``$RECIPESEARCH_CACHE``, else ``$XDG_CACHE_HOME/recipesearch``, else
+    ``~/.cache/recipesearch``.
+    """
+    cache = os.environ.get("RECIPESEARCH_CACHE")
+    if not cache:
+        cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "recipesearch")
+    return Path(cache).expanduser().absolute() / "zoo" / f"{Definition().digest()}-s{seed}"
+
+
+def task_files() -> list[str]:
+    """The stems of all task files, such as ``addition_b_search``."""
+    return [f"{task}_{file}" for task in TASKS for file in FILES]
+
+
+def resolve(reference: str) -> Path | None:
+    """Turn ``zoo:math`` or ``zoo@1:tasks/addition_b_search.yaml`` into a path that may not exist yet.
+
+    Returns None for a string that is no zoo reference, and raises `PlanError` for one that names an
+    unknown thing or a seed that is not a whole number.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        return None
+    seed = match["seed"] if match["seed"] is not None else "0"
+    if not _SEED.fullmatch(seed):
+        raise PlanError(f"{reference!r}: the zoo's seed must be a whole number, as in zoo@1:math")
+    known = [*STAGES, *(f"tasks/{stem}.yaml" for stem in task_files())]
+    data = [f"tasks/{stem}.jsonl" for stem in task_files()]
+    if match["name"] not in known + data:
+        raise PlanError(f"{reference!r}: the zoo has no {match['name']!r}; it has {', '.join(known)}")
+    return zoo_dir(int(seed)) / match["name"]
