@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import RefusedInput
 from .merging.compatibility import require_compatible
@@ -17,6 +19,8 @@ from .samplers import require_fit
 from .space.weights import Pool, WeightSpace
 
 _LAYER = re.compile(r"\.(\d+)\.")
+# Measured on the demo's database: rows and their indexes.
+_TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,30 @@ def _ends(checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:
     outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
     before = tuple(name for name in outside if "embed" in name or "wte" in name or "wpe" in name)
     return before, tuple(name for name in outside if name not in before)
+
+
+def estimate(checked: Preflight, items: int) -> dict[str, Any]:
+    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts.
+
+    Memory is that of the resident parents and the live model in the plan's dtype (parents stored in that
+    dtype are memory-mapped, so the system may drop them); scoring comes on top. Time is not estimated: it
+    depends on the machine, and a run's progress line tells it after a few recipes.
+    """
+    plan = checked.plan
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}[plan.engine.dtype]
+    sizes = [
+        width * sum(math.prod(header.shape) for header in checkpoint.tensors.values())
+        for checkpoint in checked.checkpoints.values()
+    ]
+    return {
+        "architecture": next(iter(checked.checkpoints.values())).architecture,
+        "layers": checked.pool.layers,
+        "parents": len(sizes),
+        "genes": len(checked.space.genes),
+        "sampler": plan.search.sampler,
+        "recipes": plan.search.trials,
+        "items_per_recipe": items,
+        "memory_bytes": sum(sizes) + max(sizes),
+        "database_bytes": plan.search.trials * (_TRIAL_BYTES + items * _ITEM_BYTES),
+        "merged_model_bytes": max(sizes),
+    }

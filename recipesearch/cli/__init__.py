@@ -1,0 +1,74 @@
+"""The command line: parse, wire, print. The work is done in the other rooms.
+
+app.py        the commands, their arguments and their help; imports nothing heavy
+searching.py  demo, init, check, run, zoo
+viewing.py    status, front, show
+recipes.py    export, merge, verify
+output.py     tables, JSON, the progress line; data to stdout, everything else to stderr
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from ..errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RecipeSearchError
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, on its way out through the same doors as Ctrl-C."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits with a documented code (see recipesearch.errors)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    _hush()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    from .app import app
+
+    try:
+        app(standalone_mode=False)
+    except RecipeSearchError as error:
+        return _say(f"error: {error}", error.exit_code)
+    except _Terminated:
+        return _say("terminated; finished work is kept, the same command continues", EXIT_TERMINATED)
+    except (KeyboardInterrupt, EOFError):
+        return _say("interrupted; finished work is kept, the same command continues", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        return 0  # the reader, a pager perhaps, has seen enough
+    except Exception as error:
+        if (code := getattr(error, "exit_code", None)) is None:
+            raise
+        show = getattr(error, "show", None)  # a usage error of typer's
+        if show is not None:
+            show()
+        return int(code)
+    return 0
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _hush() -> None:
+    """Libraries' own bars and notices would break the one progress line; a user may ask for them back."""
+    for name, value in (
+        ("TQDM_DISABLE", "1"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("LMEVAL_LOG_LEVEL", "ERROR"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -65,7 +66,11 @@ def content_digest(checkpoint: Checkpoint) -> str:
 
 
 def _model(reference: str, folder: Path) -> Parent:
-    name, _, revision = reference.partition("@") if not reference.startswith("zoo") else (reference, "", "")
+    if (known := resolve(reference)) is not None:
+        if not known.exists():
+            raise RefusedInput(f"'{reference}' is not trained yet; run 'recipesearch zoo' first (a minute)")
+        return Parent(content_digest(read_checkpoint(known)), str(known))
+    name, _, revision = reference.partition("@")
     directory = _local(name, folder)
     if directory.exists() or not _HUB_ID.fullmatch(name):
         return Parent(content_digest(read_checkpoint(directory)), str(directory))
@@ -82,7 +87,7 @@ def _recipe_parent(reference: str, folder: Path) -> Parent:
 
 
 def _local(reference: str, folder: Path) -> Path:
-    return resolve(reference) or (folder / Path(reference).expanduser()).absolute()
+    return Path(os.path.abspath(folder / Path(reference).expanduser()))
 
 
 def _snapshot(name: str, revision: str | None) -> Path:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recipesearch.errors import RefusedInput
-from recipesearch.zoo.definition import STAGES, TASKS, Definition
-from recipesearch.zoo.locations import zoo_dir
-from recipesearch.zoo.tasks import task_items, write_tasks
+from ..errors import RefusedInput
+from ..files import whole_folder
+from .definition import STAGES, TASKS, Definition
+from .locations import zoo_dir
+from .tasks import task_items, write_tasks
 
 Report = Callable[[str], None]
 
@@ -31,13 +28,15 @@ def build_zoo(seed: int = 0, directory: Path | None = None, report: Report | Non
     final = (directory or zoo_dir(seed)).absolute()
     if _is_built(final, seed):
         return final
-    with _scratch_beside(final) as scratch:
-        write_tasks(scratch / "tasks", final / "tasks")
-        record = {"definition": asdict(Definition()), "digest": Definition().digest(), "seed": seed}
-        record["models"] = _train_models(scratch, seed, report or (lambda line: None))
-        (scratch / "zoo.json").write_text(json.dumps(record, indent=1) + "\n")
-        _sync(scratch)
-        _publish(scratch, final, seed)
+    try:
+        with whole_folder(final) as scratch:
+            write_tasks(scratch / "tasks", final / "tasks")
+            record = {"definition": asdict(Definition()), "digest": Definition().digest(), "seed": seed}
+            record["models"] = _train_models(scratch, seed, report or (lambda line: None))
+            (scratch / "zoo.json").write_text(json.dumps(record, indent=1) + "\n")
+    except OSError:
+        if not _is_built(final, seed):  # not another builder's finished zoo: a real failure
+            raise
     return final
 
 
@@ -53,19 +52,8 @@ def _is_built(final: Path, seed: int) -> bool:
     return True
 
 
-@contextmanager
-def _scratch_beside(final: Path) -> Iterator[Path]:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
-    scratch.mkdir()
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _train_models(folder: Path, seed: int, report: Report) -> dict[str, Any]:
-    from recipesearch.zoo import tokenizer, training
+    from . import tokenizer, training
 
     questions = {task: task_items(task, "search") for task in TASKS}
     models: dict[str, Any] = {}
@@ -89,26 +77,3 @@ def _train_models(folder: Path, seed: int, report: Report) -> dict[str, Any]:
 def _line(name: str, seed: int, record: dict[str, Any]) -> str:
     scores = ", ".join(f"{task} {score:.2f}" for task, score in record["accuracy"].items())
     return f"zoo {seed}: {name} trained in {record['seconds']:.0f} s ({record['steps']} steps): {scores}"
-
-
-def _publish(scratch: Path, final: Path, seed: int) -> None:
-    try:
-        os.rename(scratch, final)
-    except OSError:
-        if not _is_built(final, seed):  # not another builder's finished zoo: a real failure
-            raise
-    _sync_one(final.parent)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync_one(path)
-    _sync_one(folder)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

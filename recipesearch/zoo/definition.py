@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 
-from recipesearch.zoo import language
+from . import language
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from recipesearch.errors import PlanError
-from recipesearch.zoo.definition import FILES, STAGES, TASKS, Definition
+from ..errors import PlanError
+from ..files import cache_dir
+from .definition import FILES, STAGES, TASKS, Definition
 
 _REFERENCE = re.compile(r"zoo(?:@(?P<seed>[^:/]*))?:(?P<name>.*)", re.DOTALL)
 _SEED = re.compile(r"[0-9]{1,9}")
 
 
 def zoo_dir(seed: int = 0) -> Path:
-    """The absolute cache folder of one zoo; it need not exist.
-
-    The cache is ``$RECIPESEARCH_CACHE``, else ``$XDG_CACHE_HOME/recipesearch``, else
-    ``~/.cache/recipesearch``.
-    """
-    cache = os.environ.get("RECIPESEARCH_CACHE")
-    if not cache:
-        cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "recipesearch")
-    return Path(cache).expanduser().absolute() / "zoo" / f"{Definition().digest()}-s{seed}"
+    """The absolute cache folder of one zoo (see `files.cache_dir`); it need not exist."""
+    return cache_dir() / "zoo" / f"{Definition().digest()}-s{seed}"
 
 
 def task_files() -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from recipesearch.zoo.definition import FILES, TASKS, Definition
-from recipesearch.zoo.language import END, Question, pairs, parse_skill
+from .definition import FILES, TASKS, Definition
+from .language import END, Question, pairs, parse_skill
 
 
 def task_items(task: str, file: str) -> list[Question]:

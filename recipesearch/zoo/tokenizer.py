@@ -5,8 +5,8 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from recipesearch.zoo.definition import ARCHITECTURE
-from recipesearch.zoo.language import ALPHABET, END, PAD, UNKNOWN
+from .definition import ARCHITECTURE
+from .language import ALPHABET, END, PAD, UNKNOWN
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from recipesearch.zoo.definition import ARCHITECTURE, EARLY_STOP, OPTIMISER, Stage
-from recipesearch.zoo.language import ALPHABET, END, PAD, Question, draw, pairs
+from .definition import ARCHITECTURE, EARLY_STOP, OPTIMISER, Stage
+from .language import ALPHABET, END, PAD, Question, draw, pairs
 
 _IDS = {character: place for place, character in enumerate(ALPHABET)}
 _PROMPT_LENGTH = 7

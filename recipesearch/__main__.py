@@ -1,0 +1,5 @@
+"""``python -m recipesearch``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,153 @@
+"""The commands, their arguments and their help. Each imports its work when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+
+app = typer.Typer(
+    name="recipesearch",
+    help="Search for model-merge recipes: evolve them, score them live, rebuild the winners exactly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The study file (YAML).")]
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="The study file, a SQLite file, or a storage URL (URL#name)."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A mergekit YAML file.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("runs/demo"),
+    setting: Settings = None,
+) -> None:
+    """Train the zoo, search it, show the front against the parents, export the winner, prove the export."""
+    from .searching import demo
+
+    demo(out, setting or [])
+
+
+@app.command()
+def init(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The file to write.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from."""
+    from .searching import init
+
+    init(plan)
+
+
+@app.command()
+def check(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> None:
+    """Check a study without reading a weight: parents, space, sampler, tasks, memory and disk."""
+    from .searching import check
+
+    check(plan, setting or [], as_json)
+
+
+@app.command()
+def run(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> None:
+    """Create or resume a study, up to search.trials scored recipes in all."""
+    from .searching import run
+
+    run(plan, setting or [], as_json)
+
+
+@app.command()
+def status(study: StudyName, as_json: AsJson = False) -> None:
+    """Show how far a study is, its best values, and why candidates failed."""
+    from .viewing import status
+
+    status(study, as_json)
+
+
+@app.command()
+def front(
+    study: StudyName,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one offline interactive page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the Pareto front with standard errors and held-out scores."""
+    from .viewing import front
+
+    front(study, html, as_json)
+
+
+@app.command()
+def show(
+    study: StudyName,
+    trial: Annotated[int, typer.Argument(help="The trial's number.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one trial: its scores, its genome and its recipe."""
+    from .viewing import show
+
+    show(study, trial, as_json)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    trial: Annotated[int | None, typer.Option(help="Export this trial.")] = None,
+    best: Annotated[str | None, typer.Option(metavar="OBJECTIVE", help="Export the best in it.")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Export the best compromise (the default).")] = False,
+    front: Annotated[bool, typer.Option("--front", help="Export the whole front, a folder each.")] = False,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Name parents as the study file does, not by absolute path.")
+    ] = False,
+) -> None:
+    """Write mergekit YAML with provenance, and a model card."""
+    from .recipes import export
+
+    export(study, out, trial=trial, best=best, knee=knee, front=front, portable=portable)
+
+
+@app.command()
+def merge(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+) -> None:
+    """Build a recipe's model as a folder of safetensors."""
+    from .recipes import merge
+
+    merge(recipe, out)
+
+
+@app.command()
+def verify(recipe: RecipeFile, as_json: AsJson = False) -> None:
+    """Rebuild a recipe with stock mergekit, compare every tensor, score the result again."""
+    from .recipes import verify
+
+    verify(recipe, as_json)
+
+
+@app.command()
+def zoo(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where to; default: the cache, for zoo: names.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The zoo's seed.")] = 0,
+) -> None:
+    """Train the tiny model family that demo, tests and benchmarks use (a minute)."""
+    from .searching import zoo
+
+    zoo(directory, seed)

@@ -1,0 +1,56 @@
+"""How results reach people and scripts: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from ..search import Progress as SearchProgress
+
+out = Console()
+err = Console(stderr=True)
+
+
+def print_json(data: Any) -> None:
+    """JSON data on stdout, stable and readable."""
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+def note(message: str) -> None:
+    """A line for the person at the terminal."""
+    err.print(message, highlight=False)
+
+
+@contextmanager
+def search_progress() -> Iterator[Callable[[SearchProgress], None]]:
+    """One live line with the time left, best values and failures; nothing where stderr is no terminal."""
+    if not err.is_terminal:
+        yield lambda progress: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[news]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("scoring", total=None, news="loading parents")
+
+        def observe(progress: SearchProgress) -> None:
+            bar.update(task, total=progress.total, completed=progress.scored, news=_news(progress))
+
+        yield observe
+
+
+def _news(progress: SearchProgress) -> str:
+    best = [f"{name} {value:.3f}" for name, value in progress.best.items()]
+    failed = [f"[red]{progress.failed} failed: {progress.last_cause}[/red]"] if progress.failed else []
+    return ", ".join(best + failed)

@@ -1,0 +1,73 @@
+"""status, front, show: what a study found, as tables or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..plan import Plan, load_plan
+from ..study.results import Results, open_results
+from .output import note, out, print_json
+
+
+def open_study(study: str) -> tuple[Plan, Results]:
+    """A study by its study file, its SQLite file or its storage URL (``URL#name``)."""
+    if study.endswith((".yaml", ".yml")):
+        plan = load_plan(Path(study))
+        return open_results(plan.storage_url, plan.name)
+    location, _, name = study.partition("#")
+    url = location if "://" in location else f"sqlite:///{Path(location).absolute()}"
+    return open_results(url, name or None)
+
+
+def status(study: str, as_json: bool) -> None:
+    """How far the study is."""
+    from ..inspection.tables import as_table, status_data
+
+    plan, results = open_study(study)
+    data = status_data(plan, results)
+    if as_json:
+        print_json(data)
+        return
+    rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
+    out.print(as_table(f"study {plan.name}", rows))
+
+
+def front(study: str, html: Path | None, as_json: bool) -> None:
+    """The front, as a table, as JSON, and as a page if asked."""
+    from ..inspection.tables import as_table, front_rows
+
+    plan, results = open_study(study)
+    rows = front_rows(results)
+    if as_json:
+        print_json(rows)
+    else:
+        out.print(as_table(f"front of {plan.name}: {len(rows)} of {len(results.scored)} recipes", rows))
+    if html is not None:
+        from ..inspection.page import write_page
+
+        write_page(plan, results, html)
+        note(f"wrote {html}")
+
+
+def show(study: str, trial: int, as_json: bool) -> None:
+    """One trial, whole."""
+    from ..inspection.tables import as_table, trial_data
+
+    plan, results = open_study(study)
+    data = trial_data(plan, results, trial)
+    if as_json:
+        print_json(data)
+        return
+    recipe = data.pop("yaml", None)
+    rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
+    out.print(as_table(f"trial {trial} of {plan.name}", rows))
+    if recipe:
+        out.print(recipe, highlight=False, markup=False)
+
+
+def print_seeds(study: str) -> None:
+    """What the search began from: each parent, the uniform average, the methods' defaults."""
+    from ..inspection.tables import as_table, seed_rows
+
+    _, results = open_study(study)
+    out.print(as_table("where the search began", seed_rows(results)))

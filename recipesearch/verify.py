@@ -1,0 +1,106 @@
+"""The proof of an export: stock mergekit rebuilds the recipe's tensors, and they score what was claimed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PlanError, VerificationFailed
+from .files import write_text
+from .merging.parents import identify
+from .recipe import Parent, Recipe
+from .recipe_yaml import from_yaml, to_yaml
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared: the stock command, how many tensors were equal, and the scores of the rebuilt model.
+
+    ``scores`` is empty for a recipe without provenance.
+    """
+
+    command: str
+    tensors: int
+    scores: Mapping[str, float]
+
+
+def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise PlanError(f"{path}: cannot read the recipe ({error.strerror})") from error
+    return from_yaml(text, lambda reference: identify(reference, path.parent.absolute()))
+
+
+def verify(path: Path) -> Proof:
+    """Rebuilds a recipe with stock ``mergekit-yaml`` in a fresh process and compares it with ours.
+
+    Every tensor must be equal to the bit, and the rebuilt model, loaded from its folder, must score exactly
+    what the recipe claims on its search tasks. Raises VerificationFailed with the first difference, or if a
+    parent or a task is no longer the one that was used.
+    """
+    recipe, provenance = read_recipe(path)
+    _require_same_content(recipe, provenance)
+
+    import torch
+
+    from .merging import stock
+    from .merging.materialize import directories, merger
+
+    threads, device = int(provenance.get("threads", torch.get_num_threads())), provenance.get("device", "cpu")
+    torch.set_num_threads(threads)
+    folders = directories(recipe.parents())
+    with tempfile.TemporaryDirectory(prefix="recipesearch-verify-") as scratch:
+        local, rebuilt = Path(scratch, "recipe.yaml"), Path(scratch, "model")
+        write_text(local, to_yaml(recipe, lambda parent: str(folders[parent]), {}))
+        words = stock.command(local, rebuilt, recipe.seed, threads, device)
+        stock.run(words)
+        tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), rebuilt)
+        scores = _rescore(rebuilt, recipe, provenance, path.parent.absolute())
+    shown = stock.command(path, Path("OUTPUT"), recipe.seed, threads, device)
+    return Proof(stock.printed(shown), tensors, scores)
+
+
+def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+    if provenance.get("digest", recipe.digest) != recipe.digest:
+        raise VerificationFailed(
+            "this recipe is not the one that was scored: a parent's content or the recipe itself has changed"
+        )
+
+
+def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
+    if not claims:
+        return {}
+    from .engines.transformers import TransformersEngine
+    from .scoring.scorer import Scorer
+    from .scoring.tasks import load_tasks
+    from .zoo import resolve
+
+    tasks = load_tasks(
+        [str(resolve(claim["task"]) or _task_path(claim["task"], folder)) for claim in claims.values()]
+    )
+    for task, claim in zip(tasks, claims.values(), strict=True):
+        if task.hash != claim["task_hash"]:
+            raise VerificationFailed(f"task '{claim['task']}' no longer asks what it asked then")
+    donor: Parent = identify(str(rebuilt), folder)
+    chat_template, batch_size = bool(provenance["chat_template"]), int(provenance["batch_size"])
+    engine = TransformersEngine(
+        (), donor, recipe.dtype or "auto", device=provenance["device"], batch_size=batch_size
+    )
+    unique = list({task.hash: task for task in tasks}.values())
+    measured = {s.task_hash: s.metrics for s in Scorer(unique, engine.lm, chat_template).score(engine.lm)}
+    scores = {}
+    for name, claim in claims.items():
+        scores[name] = measured[claim["task_hash"]][claim["metric"]].value
+        if scores[name] != claim["value"]:
+            raise VerificationFailed(f"{name} is {scores[name]} on the rebuilt model, not {claim['value']}")
+    return scores
+
+
+def _task_path(task: str, folder: Path) -> str:
+    return str((folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task
