@@ -9,6 +9,7 @@ output.py     tables, JSON, the progress line; data to stdout, everything else t
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -68,7 +69,8 @@ def _hush() -> None:
         ("TRANSFORMERS_VERBOSITY", "error"),
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
-        ("LMEVAL_LOG_LEVEL", "ERROR"),
         ("TOKENIZERS_PARALLELISM", "false"),
     ):
         os.environ.setdefault(name, value)
+    for name in ("lm_eval", "mergekit", "optuna"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mergekit.architecture import WeightInfo
 from mergekit.common import ModelReference
-from mergekit.io.tasks import LoadTensor
+from mergekit.io.tasks import LoaderCache, LoadTensor
 
 from ..recipe import Parent
 
@@ -51,7 +51,15 @@ class ResidentParents:
 
     def holds(self, parent: Parent, weight: WeightInfo) -> bool:
         """Whether the parent's files hold the weight under its own name or an alias (not a tied one)."""
-        from mergekit.io.tasks import LoaderCache
+        held = self._held(parent)
+        return any(name in held for name in (weight.name, *(weight.aliases or ())))
 
-        index = LoaderCache().get(self._references[parent]).index
-        return any(name in index.tensor_paths for name in (weight.name, *(weight.aliases or ())))
+    def stored_name(self, parent: Parent, weight: WeightInfo) -> str:
+        """The name that ``LoadTensor`` reads a weight under: its own, an alias or a tied one; '' if none."""
+        held = self._held(parent)
+        names = (weight.name, *(weight.aliases or ()), *(weight.tied_names or ()))
+        return next((name for name in names if name in held), "")
+
+    def _held(self, parent: Parent) -> Mapping[str, str]:
+        paths: Mapping[str, str] = LoaderCache().get(self._references[parent]).index.tensor_paths
+        return paths

@@ -3,8 +3,8 @@
 mergekit's kernels do the arithmetic (``merge_tensors``, one call per tensor) and its own resolver reads
 filters, gradients and defaults. What this module adds is the order: ``run_merge`` seeds once and then
 works through the tensors by the names they have in their parents, so the same random numbers fall on the
-same tensors here. ``mergekit.plan`` is the source of the layer walk; its own in-memory path does not run
-under current pydantic.
+same tensors here; where two tensors share a name there, mergekit's own scheduler is asked. ``mergekit.plan``
+is the source of the layer walk; its own in-memory path does not run under current pydantic.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from mergekit.architecture import (
 )
 from mergekit.common import dtype_from_name
 from mergekit.config import ConfigReader, MergeConfiguration, OutputSliceDefinition
+from mergekit.graph import Executor
 from mergekit.merge_methods import merge_tensors
 from mergekit.merge_methods.base import BasePolicy
 from mergekit.merge_methods.buffers import copy_non_floating_buffer
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.parameter_resolver import resolve_parameters
+from mergekit.plan import MergePlanner
 
 from ..errors import RefusedInput, TrialFailed
+from ..methods import METHODS
 from ..recipe import Parent, Recipe, Slice
 from ..recipe_yaml import to_mergekit
 from .resident import ResidentParents
@@ -42,11 +46,6 @@ class _Job:
     weight: WeightInfo
     inputs: tuple[tuple[Parent, WeightInfo], ...]
     settings: ConfigReader
-
-    @property
-    def order(self) -> str:
-        """mergekit schedules by the greatest input name (``GatherTensors.group_label``)."""
-        return max(str(weight.name) for _, weight in self.inputs)
 
 
 class Merger:
@@ -65,13 +64,11 @@ class Merger:
         also between two tensors. Raises TrialFailed, naming the tensor, for NaN or Inf, and RefusedInput
         for a recipe that mergekit refuses.
         """
-        try:
+        with _refusals(RuntimeError, ValueError):
             config = MergeConfiguration.model_validate(
                 to_mergekit(recipe, lambda p: str(self._parents.reference(p)))
             )
-            jobs = sorted(self._plan(recipe, config), key=lambda job: job.order)
-        except (RuntimeError, ValueError) as error:
-            raise RefusedInput(f"mergekit refuses this recipe: {error}") from error
+            jobs = self._in_order(recipe, config, list(self._plan(recipe, config)))
         self._draws.seed(recipe.seed)
         out_dtype = dtype_from_name(recipe.out_dtype)
         for job in jobs:
@@ -84,6 +81,11 @@ class Merger:
     def _plan(self, recipe: Recipe, config: MergeConfiguration) -> Iterator[_Job]:
         """Every output tensor, as ``MergePlanner.plan_module`` walks them."""
         self._configure(recipe, config)
+        if len(recipe.slices[0].sources) != len(recipe.slices[-1].sources):
+            raise RefusedInput(
+                "the first and the last slice have different numbers of sources, which mergekit miscounts; "
+                "list the same number, unwanted ones with weight 0"
+            )
         lead = recipe.base or recipe.parents()[0]
         architecture = self._module(lead)
         readers = [ConfigReader(config=config, t=0, slice_out=part) for part in _slices(recipe, config)]
@@ -117,6 +119,22 @@ class Merger:
         if not weight.optional or any(self._parents.holds(*entry) for entry in inputs):
             yield _Job(weight, tuple(inputs), settings)
 
+    def _in_order(self, recipe: Recipe, config: MergeConfiguration, jobs: list[_Job]) -> list[_Job]:
+        """The jobs as mergekit schedules them: by the greatest name that a parent stores an input under.
+
+        That leaves the order open where layers are repeated or shifted, or only some parents are tied.
+        It decides bits where random numbers are drawn, so there mergekit's own plan is made and read.
+        """
+        labels = [max(self._parents.stored_name(*entry) for entry in job.inputs) for job in jobs]
+        if len(set(labels)) == len(labels) or not METHODS[recipe.method].random:
+            return [job for _, job in sorted(zip(labels, jobs, strict=True), key=lambda pair: pair[0])]
+        lead = self._architectures[recipe.base or recipe.parents()[0]]
+        planner = MergePlanner(config.model_copy(deep=True), lead.info, MergeOptions(), lead.config)
+        tasks = [handle.task() for handle in Executor(planner.plan_to_disk("")).schedule.tasks]
+        merges = [task.output_weight.name for task in tasks if isinstance(task, ExecuteMergeMethodTask)]
+        place = {name: index for index, name in enumerate(merges)}
+        return sorted(jobs, key=lambda job: place[job.weight.name])
+
     def _module(self, parent: Parent) -> ConfiguredModuleArchitecture:
         (name,) = self._architectures[parent].info.modules
         return self._architectures[parent].get_module(name)
@@ -132,18 +150,19 @@ class Merger:
         method = merge_methods.get(recipe.method)
         named = {self._parents.reference(parent): weight.name for parent, weight in job.inputs}
         base = job.settings.base_model if method.spec.contract.base != BasePolicy.IGNORED else None
-        shared, per_input = resolve_parameters(
-            method.spec,
-            tensor_name=job.weight.name,
-            inputs=named,
-            sources=job.settings.parameter_sources,
-            base_model=job.settings.base_model,
-            t=job.settings.t,
-        )
-        loaded = [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
-        present = [(ref, tensor) for ref, tensor in zip(named, loaded, strict=True) if tensor is not None]
-        ids = [ref for ref, _ in present]
-        method.validate_inputs(ids, job.settings.base_model, group_name=job.weight.name)
+        with _refusals(RuntimeError, ValueError):
+            shared, per_input = resolve_parameters(
+                method.spec,
+                tensor_name=job.weight.name,
+                inputs=named,
+                sources=job.settings.parameter_sources,
+                base_model=job.settings.base_model,
+                t=job.settings.t,
+            )
+            loaded = [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
+            present = [(ref, tensor) for ref, tensor in zip(named, loaded, strict=True) if tensor is not None]
+            ids = [ref for ref, _ in present]
+            method.validate_inputs(ids, job.settings.base_model, group_name=job.weight.name)
         tensors = [tensor for _, tensor in present]
         buffer: torch.Tensor | None = copy_non_floating_buffer(tensors, job.weight.name)
         if buffer is not None:
@@ -152,7 +171,7 @@ class Merger:
             shared[parameter.name] = {
                 ref: per_input[ref][parameter.name] for ref in ids if parameter.name in per_input[ref]
             }
-        with self._draws.own(), torch.no_grad():
+        with _refusals(ValueError), self._draws.own(), torch.no_grad():
             merged: torch.Tensor = merge_tensors(
                 tensors,
                 method,
@@ -185,6 +204,15 @@ class Merger:
                     f"non-finite: parent {parent.reference} holds NaN or Inf in '{weight.name}'"
                 )
         raise TrialFailed(f"non-finite: the merge gives NaN or Inf in '{job.weight.name}'")
+
+
+@contextmanager
+def _refusals(*kinds: type[Exception]) -> Iterator[None]:
+    """mergekit says no by RuntimeError and ValueError; its kernels' RuntimeErrors are torch's own."""
+    try:
+        yield
+    except kinds as error:
+        raise RefusedInput(f"mergekit refuses this recipe: {error}") from error
 
 
 class _Draws:

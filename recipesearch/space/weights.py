@@ -119,7 +119,7 @@ class WeightSpace:
 
     def _owners(self, parameter: Parameter) -> list[str]:
         """The parents that some method reads the parameter of; the base is none if all set it apart."""
-        readers = [m for m in self._plan.methods if parameter in METHODS[m].parameters]
+        readers = [m for m in self._plan.methods if parameter.name in _parameter_names(METHODS[m])]
         apart = all(METHODS[m].base == "required" for m in readers)
         return [name for name in self._names if not (apart and name == self._pool.base)]
 
@@ -270,6 +270,10 @@ class WeightSpace:
                 return None
             genome[gene] = wanted
         return genome
+
+
+def _parameter_names(method: Method) -> set[str]:
+    return {parameter.name for parameter in method.parameters}
 
 
 def _groups(layers: int, count: int) -> list[tuple[int, int]]:

@@ -75,8 +75,13 @@ def _sqlite_lock(engine: sa.Engine) -> Iterator[bool]:
 @contextmanager
 def _postgres_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    with engine.connect() as connection:
-        yield bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        free = bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+        try:
+            yield free
+        finally:
+            if free:  # the connection goes back to a pool, and would keep the lock
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
 
 
 def _public(url: str) -> str:

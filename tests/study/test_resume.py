@@ -1,0 +1,138 @@
+"""A study survives any interruption: nothing finished is lost, and it becomes what it would have been."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from recipesearch import search
+from recipesearch.engines.transformers import TransformersEngine
+from recipesearch.plan import Plan
+from recipesearch.scoring.scorer import Scorer
+from recipesearch.study.ledger import Ledger
+from recipesearch.study.results import Results
+from recipesearch.study.study import Study
+
+Stage = tuple[object, str]
+
+STAGES: dict[str, Stage] = {
+    "asking, between two genes": (optuna.Trial, "suggest_float"),
+    "the recipe known, nothing scored": (Study, "_answered"),
+    "becoming the model": (TransformersEngine, "load"),
+    "scoring": (Scorer, "score"),
+    "scored, not committed": (Ledger, "commit"),
+    "committed, Optuna not told": (Study, "_complete"),
+    "telling Optuna": (optuna.Study, "tell"),
+}
+
+
+def history(results: Results) -> list[tuple[Any, ...]]:
+    """What has to be equal: recipes, genes, values and states, in order."""
+    return [(row.number, row.state, row.recipe, dict(row.genome), row.values) for row in results.rows]
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_call: int) -> None:
+    """Lets the ``at_call``-th call at a stage raise what Ctrl-C raises, once."""
+    owner, name = stage
+    original, calls = getattr(owner, name), 0
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at_call:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, list[tuple[Any, ...]]]:
+    return {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_interrupted_at_any_stage_it_becomes_the_same_study(
+    stage: str,
+    make_plan: Callable[..., Plan],
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: dict[str, list[tuple[Any, ...]]],
+) -> None:
+    if not uninterrupted:
+        uninterrupted["rows"] = history(search.run(make_plan("plain")))
+    plan = make_plan("cut")
+    for at_call in (3, 8):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, STAGES[stage], at_call)
+            search.run(plan)
+    results = search.run(plan)
+    assert history(results) == uninterrupted["rows"]
+    assert len(results.scored) == 12
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "tpe", "random"])
+def test_every_sampler_resumes_exactly(
+    sampler: str, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "space": {"weights": {"methods": ["linear"], "layer_groups": 2}},
+        "search": {"sampler": sampler, "trials": 14, "seed": 5, "scalarize": [0.5, 0.5]},
+    }
+    whole = history(search.run(make_plan("whole", **changes)))
+    plan = make_plan("cut", **changes)
+    for at_call in (2, 5):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, STAGES["scoring"], at_call)
+            search.run(plan)
+    assert history(search.run(plan)) == whole
+
+
+def test_a_resumed_study_does_not_score_again_what_the_ledger_holds(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan()
+    search.run(plan)
+    monkeypatch.setattr(Scorer, "score", lambda self, lm: pytest.fail("scored again"))
+    assert len(search.run(plan).scored) == 12
+
+
+def test_trials_is_a_total(make_plan: Callable[..., Plan]) -> None:
+    assert len(search.run(make_plan(search={"population": 4, "trials": 5, "seed": 1})).scored) == 5
+    assert len(search.run(make_plan(search={"population": 4, "trials": 9, "seed": 1})).scored) == 9
+
+
+def test_an_interrupted_queue_of_seeds_is_completed(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = history(search.run(make_plan("whole")))
+    plan = make_plan("cut")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, (optuna.Study, "enqueue_trial"), 2)
+        search.run(plan)
+    assert history(search.run(plan)) == whole
+
+
+def test_the_same_plan_gives_the_same_study_on_postgresql(
+    make_plan: Callable[..., Plan], postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = history(search.run(make_plan("whole")))
+    plan = make_plan("on-postgres", storage=postgres)
+    for stage in ("scored, not committed", "committed, Optuna not told"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, STAGES[stage], 4)
+            search.run(plan)
+    assert history(search.run(plan)) == whole
+
+
+def test_a_study_file_may_move_with_its_database(make_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    plan = make_plan()
+    before = history(search.run(plan))
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for file in [*tmp_path.glob("study.*")]:
+        file.rename(moved / file.name)
+    from recipesearch.plan import load_plan
+
+    assert history(search.run(load_plan(moved / "study.yaml"))) == before
