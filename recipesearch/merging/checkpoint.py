@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mergekit.io.tensor_writer import TensorWriter
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from ..errors import StudyError
@@ -48,9 +49,9 @@ def write_checkpoint(
                     shutil.copy(donor / name, partial / name)
     except FileExistsError as error:
         raise StudyError(str(error)) from error
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how safetensors reports a full disk
         raise StudyError(
-            f"cannot write {target}: {error.strerror or error}; nothing was left there, "
+            f"cannot write {target}: {getattr(error, 'strerror', None) or error}; nothing was left there, "
             "free some space or name another folder"
         ) from error
     return target

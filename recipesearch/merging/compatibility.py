@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..errors import RefusedInput
 from .headers import Checkpoint
-
-_SAME_CONFIG = ("hidden_size", "num_attention_heads", "num_key_value_heads", "rope_theta")
 
 
 def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
     """Raises RefusedInput, naming parents and tensor, unless all the checkpoints can be merged.
 
-    They need one architecture, one number of layers, one vocabulary size, and the same tensors in the
-    same shapes (a tied head may be absent where another parent has one).
+    They need one architecture, one number of layers and of heads, and the same tensors in the same shapes
+    (a tied head may be absent where another parent has one).
     """
     (first_name, first), *others = checkpoints.items()
     for name, other in others:
         where = f"parents '{first_name}' and '{name}'"
         _same(where, "architectures", first.architecture, other.architecture)
         _same(where, "layer counts", first.layers, other.layers)
-        _same(where, "vocabulary sizes", first.config.get("vocab_size"), other.config.get("vocab_size"))
-        for key in _SAME_CONFIG:
-            _same(where, f"values of {key}", first.config.get(key), other.config.get(key))
         _same_tensors(where, first, other)
+        ours, theirs = _heads(first.config), _heads(other.config)
+        for key in sorted(ours.keys() & theirs.keys()):
+            _same(where, f"values of {key}", ours[key], theirs[key])
+
+
+def _heads(config: Mapping[str, Any]) -> dict[str, object]:
+    """The numbers of heads, which can differ behind equal shapes; what is not said is left out."""
+    heads = config.get("num_attention_heads")
+    facts = {
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.get("num_key_value_heads") or heads,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _same(where: str, what: str, one: object, other: object) -> None:
@@ -42,4 +51,6 @@ def _same_tensors(where: str, one: Checkpoint, other: Checkpoint) -> None:
     for name in sorted(one.tensors.keys() & other.tensors.keys()):
         shapes = one.tensors[name].shape, other.tensors[name].shape
         if shapes[0] != shapes[1]:
-            raise RefusedInput(f"{where}: tensor '{name}' has shapes {shapes[0]} and {shapes[1]}")
+            sizes = [str(checkpoint.config.get("vocab_size")) for checkpoint in (one, other)]
+            hint = f"; their vocabularies have {' and '.join(sizes)} tokens" if sizes[0] != sizes[1] else ""
+            raise RefusedInput(f"{where}: tensor '{name}' has shapes {shapes[0]} and {shapes[1]}{hint}")

@@ -76,7 +76,9 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 def _weight_files(directory: Path) -> list[Path]:
     index = directory / _INDEX
     if index.exists():
-        weight_map = _read_json(index).get("weight_map", {})
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(n, str) for n in weight_map.values()):
+            raise RefusedInput(f"{index}: has no map from tensors to files; download it again")
         return [directory / name for name in sorted(set(weight_map.values()))]
     single = directory / "model.safetensors"
     if single.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mergekit.common import ModelReference
 
+from ..errors import StudyError
 from ..files import cache_dir, whole_folder
 from ..recipe import Parent, Recipe
 from .checkpoint import write_checkpoint
@@ -32,12 +33,20 @@ def _directory(parent: Parent) -> Path:
         return model_directory(parent)
     target = cache_dir() / "models" / parent.digest
     if not target.exists():
-        if parent.adapter:
-            _write_adapted(parent, target)
-        else:
-            assert isinstance(parent.source, Recipe)
-            write_recipe(parent.source, target)
+        try:
+            _build(parent, target)
+        except (StudyError, OSError):
+            if not target.exists():  # else another worker was faster, and its folder is the same
+                raise
     return target
+
+
+def _build(parent: Parent, target: Path) -> None:
+    if parent.adapter:
+        _write_adapted(parent, target)
+    else:
+        assert isinstance(parent.source, Recipe)
+        write_recipe(parent.source, target)
 
 
 def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
@@ -50,7 +59,9 @@ def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
 def _write_adapted(parent: Parent, target: Path) -> None:
     """The adapter merged into its model by mergekit's own code, which would trust a half-written folder:
     so it works in a folder that nobody else sees."""
-    plain = _directory(Parent(parent.digest, parent.source, parent.revision))
+    source = parent.source
+    digest = source.digest if isinstance(source, Recipe) else parent.digest
+    plain = _directory(Parent(digest, source, parent.revision))
     with whole_folder(target) as partial, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         reference = ModelReference.parse(f"{plain}+{parent.adapter}")
         shutil.copytree(reference.merged(cache_dir=scratch).local_path(), partial, dirs_exist_ok=True)

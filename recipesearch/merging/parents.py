@@ -15,11 +15,21 @@ from ..recipe_yaml import from_yaml
 from ..zoo import resolve
 from .headers import Checkpoint, read_checkpoint
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
 # What names or dates a config without changing the model.
 _CONFIG_NOISE = {"_name_or_path", "transformers_version"}
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "vocab.json",
+    "chat_template.jinja",
+)
+_FORMAT = "2"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
 _CHUNK = 1 << 24
 
 
@@ -57,7 +67,7 @@ def content_digest(checkpoint: Checkpoint) -> str:
     files = sorted({header.file for header in checkpoint.tensors.values()})
     files += [checkpoint.directory / name for name in ("config.json", *_TOKENIZER_FILES)]
     stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
-    remembered = cache_dir() / "digests" / _hash(json.dumps(stamps))
+    remembered = cache_dir() / "digests" / _hash(_FORMAT, json.dumps(stamps))
     if remembered.exists():
         return remembered.read_text()
     digest = _digest(checkpoint)
@@ -92,11 +102,11 @@ def _local(reference: str, folder: Path) -> Path:
 
 def _snapshot(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         wanted = f"{name}@{revision}" if revision else name
         raise RefusedInput(
             f"'{wanted}' is neither a folder here nor a model that the hub would give "

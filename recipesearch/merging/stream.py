@@ -86,6 +86,8 @@ class Merger:
                 "the first and the last slice have different numbers of sources, which mergekit miscounts; "
                 "list the same number, unwanted ones with weight 0"
             )
+        if config.models and recipe.base and recipe.base not in [s.parent for s in recipe.slices[0].sources]:
+            raise RefusedInput("the base is not among the whole models, where mergekit would add it; list it")
         lead = recipe.base or recipe.parents()[0]
         architecture = self._module(lead)
         readers = [ConfigReader(config=config, t=0, slice_out=part) for part in _slices(recipe, config)]

@@ -31,7 +31,6 @@ def identify_study(
     return {
         "parents": {name: parent.digest for name, parent in parents.items()},
         "base": plan.base,
-        "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
         "space": plan.space.model_dump(mode="json"),
         "objectives": [
             {
@@ -45,6 +44,8 @@ def identify_study(
         ],
         "search": plan.search.model_dump(mode="json", exclude={"trials"}),
         "engine": {"label": conditions.engine, **asdict(conditions)},
+        # Last: the space above says the same in the user's words, unless this version reads it otherwise.
+        "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
     }
 
 

@@ -1,0 +1,120 @@
+"""The commands a user types, end to end on a small real study."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recipesearch.plan import Plan, load_plan
+from recipesearch.study.results import open_results
+
+MakePlan = Callable[..., Plan]
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def study(command: Command, make_plan: MakePlan, small_tasks: dict[str, str]) -> Path:
+    """A finished study's file."""
+    held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
+    plan = make_plan(held_out=held_out, search={"trials": 8, "population": 4, "seed": 1})
+    path = plan.folder / f"{plan.name}.yaml"
+    assert command("run", path).code == 0
+    return path
+
+
+def test_init_check_run_on_the_template(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "study.yaml"
+    assert command("init", target).code == 0
+    assert command("init", target).code == 2, "never over an existing file"
+    data = json.loads(command("check", target, "--json").out)
+    assert data["architecture"] == "LlamaForCausalLM"
+    assert data["items_per_recipe"] == 600
+    assert data["memory_bytes"] > 0
+    small = ["--set", "search.trials=2", "--set", "held_out=[]", "--set", "engine.threads=1"]
+    front = json.loads(command("run", target, *small, "--json").out)
+    assert front
+
+
+def test_every_table_has_json_and_goes_to_stdout(command: Command, study: Path) -> None:
+    for name in (["status"], ["front"], ["show", study, 0]):
+        arguments = name if len(name) > 1 else [*name, study]
+        as_json = command(*arguments, "--json")
+        json.loads(as_json.out)
+        assert as_json.err == ""
+        assert command(*arguments).out.strip()
+
+
+def test_a_study_is_named_by_plan_database_or_url(command: Command, study: Path) -> None:
+    database = study.with_suffix(".db")
+    wanted = json.loads(command("front", study, "--json").out)
+    for name in (database, f"sqlite:///{database}", f"sqlite:///{database}#study"):
+        assert json.loads(command("front", name, "--json").out) == wanted
+
+
+def test_export_merge_verify(command: Command, study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "winner"
+    assert command("export", study, "-o", out, "--best", "addition_b_search.exact_match").code == 0
+    recipe = out / "recipe.yaml"
+    raw = yaml.safe_load(recipe.read_text())
+    assert set(raw["recipesearch"]["scores"]) == {"addition_b_search.exact_match", "reading_b_search.exact_match"}
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "tags:\n- mergekit\n- merge" in card
+    assert f"--random-seed {raw['recipesearch']['seed']} -j 1" in card
+    assert command("merge", recipe, "-o", tmp_path / "model").code == 0
+    assert (tmp_path / "model" / "model.safetensors").exists() or list((tmp_path / "model").glob("*.safetensors"))
+    proof = json.loads(command("verify", recipe, "--json").out)
+    assert proof["tensors"] == 39
+    plan, results = open_results(load_plan(study).storage_url)
+    best = results.best("addition_b_search.exact_match")
+    assert best.values is not None
+    assert list(proof["scores"].values()) == [value.value for value in best.values]
+
+
+def test_portable_export_names_parents_as_the_study_does(command: Command, study: Path, tmp_path: Path) -> None:
+    assert command("export", study, "-o", tmp_path / "w", "--portable").code == 0
+    raw = yaml.safe_load((tmp_path / "w" / "recipe.yaml").read_text())
+    assert {s["model"] for part in raw["slices"] for s in part["sources"]} <= {"zoo:math", "zoo:lang"}
+
+
+def test_export_of_the_whole_front(command: Command, study: Path, tmp_path: Path) -> None:
+    front = json.loads(command("front", study, "--json").out)
+    assert command("export", study, "-o", tmp_path / "all", "--front").code == 0
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {f"trial-{row['trial']}" for row in front}
+
+
+def test_front_page_is_written(command: Command, study: Path, tmp_path: Path) -> None:
+    assert command("front", study, "--html", tmp_path / "front.html").code == 0
+    assert (tmp_path / "front.html").read_text().startswith("<!")
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_commands_keep_their_work(make_plan: MakePlan, sign: signal.Signals, code: int) -> None:
+    plan = make_plan(search={"trials": 500, "population": 4, "seed": 1})
+    words = [sys.executable, "-m", "recipesearch", "run", str(plan.folder / "study.yaml")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while _scored(plan) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    os.kill(process.pid, sign)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "finished work is kept" in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert _scored(plan) >= 3
+
+
+def _scored(plan: Plan) -> int:
+    try:
+        return len(open_results(plan.storage_url, plan.name)[1].scored)
+    except Exception:  # not begun yet
+        return 0

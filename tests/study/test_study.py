@@ -1,0 +1,211 @@
+"""The study and its ledger: seeds breed, repeats are free, and scores of different conditions never mix."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy as sa
+
+from recipesearch import search
+from recipesearch.errors import PlanError, StudyError, TrialFailed
+from recipesearch.plan import Plan
+from recipesearch.score import Measurement, TaskScore
+from recipesearch.scoring.scorer import Scorer
+from recipesearch.study.ledger import Conditions, Ledger, Seconds
+from recipesearch.study.results import open_results
+from recipesearch.study.storage import open_storage, sole_runner
+
+MakePlan = Callable[..., Plan]
+CONDITIONS = Conditions("transformers", "cpu", 1, "float32", False)
+
+
+def stored(plan: Plan) -> optuna.Study:
+    return optuna.load_study(
+        study_name=plan.name,
+        storage=open_storage(plan.storage_url),
+        sampler=optuna.samplers.RandomSampler(),
+    )
+
+
+def count_scorings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    original = Scorer.score
+    monkeypatch.setattr(Scorer, "score", lambda self, lm: calls.append(1) or original(self, lm))
+    return calls
+
+
+def test_seeds_belong_to_generation_zero_and_become_parents(make_plan: MakePlan) -> None:
+    plan = make_plan(search={"population": 6, "trials": 18, "seed": 1})
+    search.run(plan)
+    study = stored(plan)
+    seeds = [trial for trial in study.trials if "seed" in trial.user_attrs]
+    assert {trial.user_attrs["seed"] for trial in seeds} >= {"parent math", "parent lang", "uniform average"}
+    assert {trial.system_attrs["NSGAIISampler:generation"] for trial in seeds} == {0}
+    parents = study._storage.get_study_system_attrs(study._study_id)["NSGAIISampler:parent:1"]
+    assert {trial._trial_id for trial in seeds} & set(parents), "a seed on the front has to breed"
+
+
+def test_a_recipe_known_to_the_ledger_is_answered_without_scoring(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search.run(make_plan("first", storage="sqlite:///shared.db"))
+    calls = count_scorings(monkeypatch)
+    second = search.run(make_plan("second", storage="sqlite:///shared.db"))
+    assert not calls
+    assert [row.values for row in second.rows] == [row.values for row in first.rows]
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"dtype": "bfloat16"}])
+def test_scores_of_another_engine_are_not_taken(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    search.run(make_plan("first", storage="sqlite:///shared.db"))
+    calls = count_scorings(monkeypatch)
+    engine = {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64} | change
+    search.run(make_plan("second", storage="sqlite:///shared.db", engine=engine))
+    assert len(calls) == 12
+
+
+def test_every_key_has_one_row_and_every_item_is_kept(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    results = search.run(plan)
+    engine = open_storage(plan.storage_url).engine
+    with engine.connect() as connection:
+        rows = connection.scalar(sa.text("select count(*) from recipesearch_scores"))
+        items = connection.scalar(sa.text("select count(*) from recipesearch_items"))
+    assert rows == 2 * len(results.scored)
+    assert items == 40 * rows
+    task = results.identity["objectives"][0]["task"]
+    row = results.scored[0]
+    assert row.recipe is not None
+    assert row.values is not None
+    kept = [item["exact_match"] for item in results.ledger.items(row.recipe, task).values()]
+    assert sum(kept) / len(kept) == pytest.approx(row.values[0].value)
+
+
+def test_the_ledger_refuses_a_second_row_for_a_key_and_keeps_the_first(tmp_path: Any) -> None:
+    ledger = Ledger(open_storage(f"sqlite:///{tmp_path}/x.db").engine, CONDITIONS)
+    score = TaskScore("task", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": 1}})
+    ledger.commit("recipe", "yaml", [score], Seconds(0, 0))
+    other = replace(score, metrics={"acc": Measurement(0.9, 0.1)})
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.commit("recipe", "yaml", [other], Seconds(0, 0))
+    assert ledger.metrics("recipe", ["task"])["task"]["acc"].value == 0.5
+
+
+def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Any) -> None:
+    ledger = Ledger(open_storage(f"sqlite:///{tmp_path}/x.db").engine, CONDITIONS)
+    good = TaskScore("good", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": 1}})
+    bad = TaskScore("bad", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": object()}})
+    with pytest.raises(sa.exc.StatementError):
+        ledger.commit("recipe", "yaml", [good, bad], Seconds(0, 0))
+    assert ledger.metrics("recipe", ["good", "bad"]) == {}
+    assert ledger.yaml("recipe") is None
+
+
+def test_a_second_runner_is_refused(make_plan: MakePlan, postgres: str) -> None:
+    for url in (make_plan().storage_url, postgres):
+        with sole_runner(open_storage(url), "study"):
+            other = open_storage(url)
+            with pytest.raises(StudyError, match="another process"), sole_runner(other, "study"):
+                pass
+        with sole_runner(open_storage(url), "study"):
+            pass  # free again
+
+
+def test_a_changed_space_is_refused_with_the_difference(make_plan: MakePlan) -> None:
+    search.run(make_plan())
+    space = {"weights": {"methods": ["linear", "slerp"], "layer_groups": 2, "weight": [0.0, 1.0]}}
+    with pytest.raises(PlanError, match=r"weight.*1\.5.*1\.0") as refusal:
+        search.run(make_plan(space=space))
+    assert "another name" in str(refusal.value)
+
+
+def test_changed_parents_are_refused(make_plan: MakePlan) -> None:
+    search.run(make_plan())
+    with pytest.raises(PlanError, match=r"parents\.lang was"):
+        search.run(make_plan(parents={"math": "zoo:math", "lang": "zoo:base"}))
+
+
+def test_failures_keep_their_cause_and_never_reach_the_front(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Scorer.score, []
+
+    def sometimes(self: Scorer, lm: Any) -> list[TaskScore]:
+        calls.append(1)
+        if len(calls) % 3 == 0:
+            raise TrialFailed("non-finite: the merge gives NaN")
+        return original(self, lm)
+
+    monkeypatch.setattr(Scorer, "score", sometimes)
+    plan = make_plan()
+    results = search.run(plan)
+    failed = [row for row in results.rows if row.state == "fail"]
+    assert failed
+    assert all(row.cause == "non-finite: the merge gives NaN" and row.values is None for row in failed)
+    assert len(results.scored) == 12, "failed recipes do not count as scored"
+    assert not {row.number for row in results.front} & {row.number for row in failed}
+
+
+def test_a_study_in_which_everything_fails_stops_and_says_why(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Scorer, lm: Any) -> list[TaskScore]:
+        raise TrialFailed("out of memory")
+
+    monkeypatch.setattr(Scorer, "score", never)
+    with pytest.raises(StudyError, match="in a row.*out of memory"):
+        search.run(make_plan())
+
+
+def test_a_space_that_is_used_up_ends_with_a_message(make_plan: MakePlan) -> None:
+    space = {"weights": {"methods": ["linear"], "weight": [0.0, 0.0001]}}
+    with pytest.raises(StudyError, match="used up"):
+        search.run(make_plan(space=space))
+
+
+def test_held_out_scores_cover_front_and_seeds_and_stay_out_of_the_search(
+    make_plan: MakePlan, small_tasks: dict[str, str]
+) -> None:
+    plain = search.run(make_plan("plain"))
+    held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
+    plan = make_plan("with", held_out=held_out)
+    results = search.run(plan)
+    assert [row.recipe for row in results.rows] == [row.recipe for row in plain.rows]
+    assert all(row.held_out is not None for row in [*results.front, *(r for r in results.scored if r.seed)])
+    assert open_results(plan.storage_url, plan.name)[1].front == results.front
+
+
+def test_a_scalarised_study_keeps_its_objectives_apart(make_plan: MakePlan) -> None:
+    plan = make_plan(
+        space={"weights": {"methods": ["linear"], "layer_groups": 2}},
+        search={"sampler": "cmaes", "trials": 8, "seed": 1, "scalarize": [0.75, 0.25]},
+    )
+    results = search.run(plan)
+    for trial, row in zip(stored(plan).trials, results.rows, strict=True):
+        assert row.values is not None
+        assert trial.values == [pytest.approx(0.75 * row.values[0].value + 0.25 * row.values[1].value)]
+
+
+def test_sqlite_lets_readers_in_while_it_runs(make_plan: MakePlan) -> None:
+    with open_storage(make_plan().storage_url).engine.connect() as connection:
+        assert connection.scalar(sa.text("pragma journal_mode")) == "wal"
+        assert connection.scalar(sa.text("pragma synchronous")) == 1
+
+
+def test_storage_that_cannot_be_reached_is_named_without_its_password() -> None:
+    with pytest.raises(StudyError) as refusal:
+        open_storage("postgresql+psycopg://user:secret@127.0.0.1:1/none")
+    assert "127.0.0.1" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_the_plan_is_stored_with_the_study(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    search.run(plan)
+    loaded, _ = open_results(plan.storage_url)
+    assert json.loads(loaded.model_dump_json()) == json.loads(plan.model_dump_json())
