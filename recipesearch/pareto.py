@@ -12,10 +12,13 @@ Losses = NDArray[np.float64]
 
 
 def front(losses: Losses) -> NDArray[np.bool_]:
-    """Which points no other point dominates: shape (points,). Equal points are all on the front."""
-    not_worse = (losses[:, None, :] <= losses[None, :, :]).all(axis=2)
-    better = (losses[:, None, :] < losses[None, :, :]).any(axis=2)
-    return np.asarray(~(not_worse & better).any(axis=0))
+    """Which points no other point dominates: shape (points,). Equal points are all on the front.
+
+    Optuna's own test, which sorts first: comparing all pairs takes seconds at 10,000 points.
+    """
+    from optuna.study._multi_objective import _is_pareto_front
+
+    return np.asarray(_is_pareto_front(losses, assume_unique_lexsorted=False))
 
 
 def hypervolume(losses: Losses, reference: Losses) -> float:

@@ -22,15 +22,12 @@ _STDERR = ".stderr"
 
 def front_rows(results: Results) -> list[dict[str, Any]]:
     """The front by falling first objective: ``trial``, ``seed`` (label or None) and the measurements."""
-    return [
-        {
-            "trial": row.number,
-            "seed": row.seed,
-            **_flat(results, row.values),
-            **_flat(results, row.held_out, "held_out."),
-        }
-        for row in results.front
-    ]
+    return [_measured(results, row) for row in results.front]
+
+
+def seed_rows(results: Results) -> list[dict[str, Any]]:
+    """The scored recipes the search began from (parents, uniform average, defaults), as `front_rows`."""
+    return [_measured(results, row) for row in results.scored if row.seed]
 
 
 def status_data(plan: Plan, results: Results) -> dict[str, Any]:
@@ -38,8 +35,8 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
 
     ``study``, ``wanted`` (recipes to score in all), ``scored``, ``front`` (its size), ``trials``,
     ``repeats``, ``running``, ``waiting``, ``failed``; ``failures``: trials by cause, most frequent first;
-    ``best``: for each objective ``objective``, ``maximize``, ``trial``, ``value``, ``stderr`` (empty if
-    nothing is scored); ``recipes_per_minute``: of loading and scoring alone, None if nothing is scored.
+    ``best``: ``{objective: {value, stderr, trial}}``, empty if nothing is scored; ``recipes_per_minute``:
+    of loading and scoring alone, None if nothing is scored.
     """
     repeats = repeated(results)
     states = Counter(row.state for row in results.rows)
@@ -55,7 +52,7 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
         "waiting": states["waiting"],
         "failed": sum(failures.values()),
         "failures": failures,
-        "best": [_best(results, index) for index in range(len(results.objectives)) if results.scored],
+        "best": {name: _best(results, name) for name in results.objectives if results.scored},
         "recipes_per_minute": _pace(results.scored),
     }
 
@@ -89,17 +86,22 @@ def as_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Flat rows as one table. A value and its ``.stderr`` share a column; columns without entries go."""
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    shown = [
+    columns = [
         key
         for key in keys
         if any(row.get(key) is not None for row in rows)
         and not (key.endswith(_STDERR) and key.removesuffix(_STDERR) in keys)
     ]
-    for key in shown:
+    if not rows:
+        table.add_column("nothing yet")  # a table without columns would not even show its title
+    for key in columns:
         numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
-        table.add_column(escape(key), justify="right" if numeric else "left", overflow="fold")
+        # A long name breaks at its dots, not anywhere.
+        table.add_column(
+            escape(key).replace(".", ".\n"), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(escape(_cell(row, key)) for key in shown))
+        table.add_row(*(escape(_cell(row, key)) for key in columns))
     return table
 
 
@@ -136,6 +138,11 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _measured(results: Results, row: Row) -> dict[str, Any]:
+    own, held_out = _flat(results, row.values), _flat(results, row.held_out, "held_out.")
+    return {"trial": row.number, "seed": row.seed, **own, **held_out}
+
+
 def _flat(results: Results, values: Values | None, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for index, name in enumerate(results.objectives):
@@ -151,17 +158,11 @@ def _nested(results: Results, values: Values | None) -> dict[str, Any] | None:
     return {name: {"value": plain(m.value), "stderr": plain(m.stderr)} for name, m in pairs}
 
 
-def _best(results: Results, index: int) -> dict[str, Any]:
-    name = results.objectives[index]
-    row = results.best(name)
+def _best(results: Results, objective: str) -> dict[str, Any]:
+    row = results.best(objective)
     assert row.values is not None
-    return {
-        "objective": name,
-        "maximize": results.signs[index] < 0,
-        "trial": row.number,
-        "value": plain(row.values[index].value),
-        "stderr": plain(row.values[index].stderr),
-    }
+    measured = row.values[results.objectives.index(objective)]
+    return {"value": plain(measured.value), "stderr": plain(measured.stderr), "trial": row.number}
 
 
 def _pace(scored: Sequence[Row]) -> float | None:
@@ -171,6 +172,22 @@ def _pace(scored: Sequence[Row]) -> float | None:
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
+    return shown(value, row.get(key + _STDERR)) if isinstance(value, float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Plain data, nested or not, for one cell: one line for each entry."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return shown(value, row.get(key + _STDERR))
-    return "" if value is None else str(value)
+        return shown(value)
+    if isinstance(value, Mapping):
+        if "value" in value:
+            rest = [f"{key} {_text(v)}" for key, v in value.items() if key not in ("value", "stderr")]
+            return shown(value["value"], value.get("stderr")) + (f" ({', '.join(rest)})" if rest else "")
+        return "\n".join(f"{key}: {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "\n".join(map(_text, value))
+    return str(value)

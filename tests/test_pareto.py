@@ -1,0 +1,41 @@
+"""Dominance, hypervolume and knee, against their definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipesearch import pareto
+
+POINTS = st.integers(1, 3).flatmap(
+    lambda width: st.lists(
+        st.lists(st.integers(0, 4).map(float), min_size=width, max_size=width), min_size=1, max_size=25
+    )
+)
+
+
+@given(POINTS)
+def test_front_is_what_nothing_dominates(points: list[list[float]]) -> None:
+    losses = np.array(points)
+    for index, on_front in enumerate(pareto.front(losses)):
+        dominated = any(
+            all(a <= b for a, b in zip(other, losses[index], strict=True)) and any(other < losses[index])
+            for other in losses
+        )
+        assert on_front == (not dominated)
+
+
+@given(POINTS)
+def test_knee_lies_on_the_front(points: list[list[float]]) -> None:
+    losses = np.array(points)
+    assert pareto.front(losses)[pareto.knee(losses)]
+
+
+def test_knee_is_the_compromise() -> None:
+    assert pareto.knee(np.array([[0.0, 1.0], [0.1, 0.1], [1.0, 0.0]])) == 1
+
+
+def test_hypervolume_of_known_boxes() -> None:
+    losses = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [9.0, 0.0]])
+    assert pareto.hypervolume(losses, np.array([4.0, 4.0])) == pytest.approx(6.0)
+    assert pareto.hypervolume(losses[3:], np.array([4.0, 4.0])) == 0.0
