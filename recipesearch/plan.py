@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import PlanError
 from .methods import METHODS
 from .score import Objective
 
-Range = tuple[float, float]
+Range = tuple[FiniteFloat, FiniteFloat]
 
 
 class _Section(BaseModel):
@@ -73,7 +81,7 @@ class SearchPlan(_Section):
     """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs."""
 
     sampler: Literal["nsga2", "cmaes", "tpe", "random"] = "nsga2"
-    population: int = Field(default=20, ge=2)
+    population: int = Field(default=10, ge=2)
     trials: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
     scalarize: tuple[float, ...] | None = None
@@ -125,8 +133,8 @@ class Plan(_Section):
                 "give one for each, in the same order"
             )
         names = [objective.name for objective in self.goals]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two objectives are both called '{names[0]}'")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two objectives are both called '{twice[0]}'")
         weights = self.search.scalarize
         if weights is not None and len(weights) != len(self.objectives):
             raise ValueError(f"search.scalarize has {len(weights)} weights for {len(names)} objectives")
@@ -176,6 +184,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
     for override in overrides:
         _override(raw, override)
+    if "folder" in raw:
+        raise PlanError(f"{path}: unknown key 'folder': relative paths start at the file's own folder")
     return read_plan(raw, path.parent.absolute(), str(path))
 
 
@@ -197,7 +207,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             raise PlanError(f"--set {override}: '{part}' is not a section of the study file")
-    section[last] = yaml.safe_load(value)
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise PlanError(f"--set {override}: the value is not YAML") from error
 
 
 def _explain(error: ValidationError) -> str:

@@ -204,15 +204,15 @@ def _canonical(value: object) -> object:
 
 def _always_zero(parameters: Parameters) -> bool:
     """Whether the source's own weight is zero for every tensor."""
-    setting = dict(parameters).get("weight")
-    if setting is None:
-        return False
-    if not isinstance(setting, tuple):
-        return _canonical(setting) == 0.0
-    if not any(isinstance(item, Conditional) for item in setting):
-        return all(_canonical(item) == 0.0 for item in setting)
-    values = [item.value for item in setting if isinstance(item, Conditional)]
-    covers_all = any(isinstance(item, Conditional) and item.filter is None for item in setting)
-    return covers_all and all(
-        _canonical(v) == 0.0 for value in values for v in (value if isinstance(value, tuple) else (value,))
-    )
+    setting = dict(parameters).get("weight", ())
+    if not isinstance(setting, tuple) or not any(isinstance(item, Conditional) for item in setting):
+        return _all_zero(setting)
+    conditions = [item for item in setting if isinstance(item, Conditional)]
+    covers_all = any(item.filter is None for item in conditions)
+    return covers_all and all(_all_zero(item.value) for item in conditions)
+
+
+def _all_zero(setting: Setting) -> bool:
+    """Whether a number, or a gradient's every number, is zero; an empty one says nothing to mergekit."""
+    values = setting if isinstance(setting, tuple) else (setting,)
+    return bool(values) and all(_canonical(value) == 0.0 for value in values)

@@ -24,6 +24,7 @@ from .plan import SearchPlan
 
 Genes = Mapping[str, BaseDistribution]
 _REDRAWS = 10
+_MUTATION = 0.2  # NSGA-II's chance for each gene
 
 
 def require_fit(search: SearchPlan, genes: Genes, objectives: int) -> None:
@@ -114,8 +115,10 @@ class PerTrialSampler(BaseSampler):
             case "nsga2":
                 return NSGAIISampler(
                     population_size=self._search.population,
-                    crossover=SBXCrossover(),
-                    mutation=PolynomialMutation(),
+                    # Wider steps than Optuna's defaults, which suit longer runs (bench_operators.py).
+                    crossover=SBXCrossover(eta=2.0),
+                    mutation=PolynomialMutation(eta=5.0),
+                    mutation_prob=max(_MUTATION, 1.0 / len(self._genes)),
                     seed=seed,
                 )
             case "cmaes":

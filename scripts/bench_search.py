@@ -56,7 +56,7 @@ def _study(pool: str, sampler: str, seed: int, arguments: argparse.Namespace) ->
     build_zoo(seed, report=lambda line: print(line, file=sys.stderr))
     choice = POOLS[pool]
     task = f"zoo@{seed}:tasks/{{}}.yaml".format
-    search: dict[str, Any] = {"sampler": sampler, "population": 20, "trials": arguments.trials, "seed": seed}
+    search: dict[str, Any] = {"sampler": sampler, "trials": arguments.trials, "seed": seed}
     if sampler == "cmaes":
         search["scalarize"] = (1.0, 0.0)
     plan = {

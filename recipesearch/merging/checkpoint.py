@@ -14,19 +14,9 @@ from transformers import AutoConfig
 from ..errors import StudyError
 from ..files import whole_folder
 from ..recipe import Recipe
+from .parents import COMPANIONS
 
 _SHARD_BYTES = 5_000_000_000
-_COMPANIONS = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "vocab.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 
 
 def write_checkpoint(
@@ -44,7 +34,7 @@ def write_checkpoint(
                 writer.save_tensor(name=name, tensor=tensor.cpu(), clone=True)
             writer.finalize()
             _write_config(recipe, donor, partial)
-            for name in _COMPANIONS:
+            for name in COMPANIONS:
                 if (donor / name).exists():
                     shutil.copy(donor / name, partial / name)
     except FileExistsError as error:

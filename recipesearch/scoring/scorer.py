@@ -92,7 +92,10 @@ class _RequestForm:
         from lm_eval.api.metrics import mean, stderr_for_metric
 
         aggregate = self._task.aggregation().get(metric, mean)
-        value = float(aggregate(values))
+        try:
+            value = float(aggregate(values))
+        except OverflowError:  # a perplexity beyond all floats
+            value = math.inf
         if not math.isfinite(value):
             raise TrialFailed(f"non-finite: metric '{metric}' of '{self._task.task_name}' is {value}")
         # Only closed forms: the others bootstrap, thousands of times, for every candidate.
@@ -112,11 +115,11 @@ def _doc_hash(doc: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> object:
-    """A metric's value as JSON data: numpy scalars become numbers, what is not finite becomes null."""
+    """A metric's value as JSON data: numpy's become lists and numbers, what is not finite becomes null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +42,7 @@ def load_tasks(specs: Sequence[str]) -> list[LoadedTask]:
 
     Raises PlanError for an unknown task or a group, RefusedInput for one that runs generated code.
     """
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_defaults=not all(_is_path(spec) for spec in specs))
+    manager = _manager(registered=not all(_is_path(spec) for spec in specs))
     return [_load(manager, spec) for spec in specs]
 
 
@@ -52,6 +52,14 @@ def require_metric(loaded: LoadedTask, objective: Objective) -> None:
         near = difflib.get_close_matches(objective.metric, loaded.metrics, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(loaded.metrics)}"
         raise PlanError(f"task '{objective.task}' has no metric '{objective.metric}': {hint}")
+
+
+@functools.cache
+def _manager(registered: bool) -> Any:
+    """lm-eval's index of tasks; that of the registered ones takes many seconds to read, so it is kept."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=registered)
 
 
 def _is_path(spec: str) -> bool:
@@ -65,6 +73,8 @@ def _load(manager: Any, spec: str) -> LoadedTask:
         near = difflib.get_close_matches(spec, manager.all_tasks, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "give a registered name or a YAML path"
         raise PlanError(f"unknown task '{spec}': {hint}")
+    if spec in manager.all_groups or spec in manager.all_tags:
+        raise PlanError(f"'{spec}' is a group of tasks; name its tasks one by one")
     try:
         found = manager.load(spec)
     except Exception as error:  # lm-eval raises whatever its loaders raise
@@ -81,10 +91,24 @@ def _load(manager: Any, spec: str) -> LoadedTask:
 
 
 def _content_hash(task: Task) -> str:
-    """Hex digest of the task's configuration and documents, wherever they lie, under this lm-eval."""
+    """Hex digest of the task's configuration and documents, wherever they lie, under this lm-eval.
+
+    The few-shot examples are documents too, where there are any: they are part of every prompt.
+    """
     from importlib.metadata import version
 
     config = {key: value for key, value in task.dump_config().items() if key not in _PLACES}
-    content = [version("lm_eval"), config, list(task.eval_docs)]
-    text = json.dumps(content, sort_keys=True, default=str)
+    shots = list(task.fewshot_docs()) if task.get_config("num_fewshot") else []
+    content = [version("lm_eval"), config, list(task.eval_docs), *([shots] if shots else [])]
+    text = json.dumps(content, sort_keys=True, default=_as_text)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _as_text(value: object) -> str:
+    """What JSON cannot hold: a function by its source, since its address changes with every process."""
+    if not callable(value):
+        return str(value)
+    try:
+        return inspect.getsource(value)
+    except (OSError, TypeError):
+        return str(getattr(value, "__qualname__", type(value)))

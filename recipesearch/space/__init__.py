@@ -1,4 +1,5 @@
 """Spaces: which genes a study has, and how a genome expresses a recipe.
 
 weights.py   methods, weights and densities ("parameter space" of Akiba et al., 2403.13187)
+seeds.py     the genomes that a search starts from
 """

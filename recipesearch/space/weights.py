@@ -8,6 +8,7 @@ is inherited when the method changes. Every gene is always in the genome; ``expr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,9 +46,10 @@ class WeightSpace:
     def __init__(self, plan: WeightsPlan, pool: Pool) -> None:
         if plan.layer_groups > pool.layers:
             raise PlanError(f"space.weights.layer_groups: {plan.layer_groups} for {pool.layers} layers")
-        self._plan, self._pool = plan, pool
+        self._plan, self.pool = plan, pool
         self._names = tuple(pool.parents)
-        self._pairs = [f"{a}+{b}" for a, b in itertools.combinations(self._names, 2)]
+        self.methods = plan.methods
+        self.pairs = [f"{a}+{b}" for a, b in itertools.combinations(self._names, 2)]
         self._groups = _groups(pool.layers, plan.layer_groups)
         self._parameters = {p.name: p for m in plan.methods for p in METHODS[m].parameters}
         self.genes: dict[str, BaseDistribution] = dict(self._genes())
@@ -58,15 +60,15 @@ class WeightSpace:
         A subset without parents counts as all of them, and a normalised average whose weights are all
         zero as the uniform one. Raises KeyError if a gene is missing.
         """
-        method = METHODS[genome.get("method", self._plan.methods[0])]
+        method = METHODS[genome.get("method", self.methods[0])]
         names = self._chosen(method, genome)
         base = self._base(method, names)
-        inputs = [name for name in names if method.base != "required" or name != self._pool.base]
+        inputs = [name for name in names if method.base != "required" or name != self.pool.base]
         slices = tuple(
             Slice(
                 tuple(
                     Source(
-                        self._pool.parents[name],
+                        self.pool.parents[name],
                         group,
                         self._settings(method, genome, index, name, inputs) if name in inputs else (),
                     )
@@ -76,37 +78,30 @@ class WeightSpace:
             )
             for index, group in enumerate(self._groups)
         )
-        return Recipe(method.name, slices, base, dtype=self._pool.dtype, seed=self._pool.seed)
+        return Recipe(method.name, slices, base, dtype=self.pool.dtype, seed=self.pool.seed)
 
-    def seeds(self) -> list[tuple[str, dict[str, Any]]]:
-        """Labelled genomes to start from: each parent alone, the uniform average, each method's defaults.
-
-        Distinct as recipes; what the plan's ranges cannot express is left out.
-        """
-        candidates = [(f"parent {name}", self._alone(name)) for name in self._names]
-        candidates.append(("uniform average", self._uniform()))
-        candidates += [(f"{m} defaults", self._defaults(m)) for m in self._plan.methods]
-        seeds: dict[str, tuple[str, dict[str, Any]]] = {}
-        for label, genome in candidates:
-            if genome is not None:
-                seeds.setdefault(self.express(genome).digest, (label, genome))
-        return list(seeds.values())
-
-    def start(self) -> dict[str, float]:
-        """The numeric genes' values at the uniform average, else at the defaults: CMA-ES's first mean."""
-        genome = self._uniform() or self._defaults(self._plan.methods[0])
-        return {name: value for name, value in genome.items() if isinstance(value, float)}
+    def defaults(self, method: str) -> dict[str, Any]:
+        """A complete genome at a method's defaults, kept within the plan's ranges."""
+        genome: dict[str, Any] = {}
+        for gene, distribution in self.genes.items():
+            if isinstance(distribution, FloatDistribution):
+                name = gene.split(".")[0]
+                own = next((p for p in METHODS[method].parameters if p.name == name), self._parameters[name])
+                genome[gene] = min(max(own.default, distribution.low), distribution.high)
+            elif isinstance(distribution, CategoricalDistribution):
+                genome[gene] = method if gene == "method" else distribution.choices[0]
+        return genome
 
     # -- genes
 
     def _genes(self) -> Iterator[tuple[str, BaseDistribution]]:
-        if len(self._plan.methods) > 1:
-            yield "method", CategoricalDistribution(self._plan.methods)
+        if len(self.methods) > 1:
+            yield "method", CategoricalDistribution(self.methods)
         if self._plan.parents == "subset":
-            for name in self._names:
+            for name in self._optional():
                 yield f"use.{name}", CategoricalDistribution((True, False))
-        if len(self._names) > 2 and any(METHODS[m].parents == 2 for m in self._plan.methods):
-            yield "pair", CategoricalDistribution(self._pairs)
+        if len(self._names) > 2 and any(METHODS[m].parents == 2 for m in self.methods):
+            yield "pair", CategoricalDistribution(self.pairs)
         for parameter in self._parameters.values():
             low, high = self._range(parameter)
             for gene in self._genes_of(parameter):
@@ -119,9 +114,15 @@ class WeightSpace:
 
     def _owners(self, parameter: Parameter) -> list[str]:
         """The parents that some method reads the parameter of; the base is none if all set it apart."""
-        readers = [m for m in self._plan.methods if parameter.name in _parameter_names(METHODS[m])]
+        readers = [m for m in self.methods if parameter.name in _parameter_names(METHODS[m])]
         apart = all(METHODS[m].base == "required" for m in readers)
-        return [name for name in self._names if not (apart and name == self._pool.base)]
+        return [name for name in self._names if not (apart and name == self.pool.base)]
+
+    def _optional(self) -> list[str]:
+        """The parents that some method can leave out: not the base of task vectors, nor one of a pair."""
+        choosers = [METHODS[m] for m in self.methods if METHODS[m].parents is None]
+        apart = all(method.base == "required" for method in choosers)
+        return [name for name in self._names if choosers and not (apart and name == self.pool.base)]
 
     def _places(self) -> list[str]:
         filters = (*self._plan.filters, "rest") if self._plan.filters else ()
@@ -138,13 +139,13 @@ class WeightSpace:
     def _chosen(self, method: Method, genome: Genome) -> list[str]:
         """The inputs, in the pool's order, the base included where the method sets it apart."""
         if method.parents == 2:
-            return str(genome["pair"] if "pair" in genome else self._pairs[0]).split("+")
+            return str(genome["pair"] if "pair" in genome else self.pairs[0]).split("+")
         used = [name for name in self._names if genome.get(f"use.{name}", True)]
         if method.base == "required":
-            used = [name for name in used if name != self._pool.base]
-            used = used or [name for name in self._names if name != self._pool.base]
+            used = [name for name in used if name != self.pool.base]
+            used = used or [name for name in self._names if name != self.pool.base]
         names = [name for name in used if not self._idle(method, genome, name)] or used or list(self._names)
-        return [n for n in self._names if n in names or (method.base == "required" and n == self._pool.base)]
+        return [n for n in self._names if n in names or (method.base == "required" and n == self.pool.base)]
 
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
         """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
@@ -155,8 +156,8 @@ class WeightSpace:
     def _base(self, method: Method, names: Sequence[str]) -> Parent:
         """The base; where a method needs none, still named, since it gives config and tokenizer."""
         if method.base == "either":
-            return self._pool.parents[names[0]]
-        return self._pool.parents[self._pool.base or self._names[0]]
+            return self.pool.parents[names[0]]
+        return self.pool.parents[self.pool.base or self._names[0]]
 
     def _settings(
         self, method: Method, genome: Genome, group: int, owner: str | None, inputs: Sequence[str]
@@ -184,6 +185,7 @@ class WeightSpace:
             value = float(genome[stem])
             if parameter.ceiling is not None:
                 value *= parameter.ceiling(round(float(genome[f"density.{owner}"]), _DECIMALS))
+                value = math.floor(value * 10**_DECIMALS + 1e-6) / 10**_DECIMALS  # up would reach the ceiling
             return round(value, _DECIMALS)
 
         def at(place: str) -> float:
@@ -199,7 +201,7 @@ class WeightSpace:
     def _conditions(self, group: int, at: Any) -> Iterator[Conditional]:
         """Values by filter for one slice: the ends that it carries first, then the filters, then the rest."""
         if self._plan.ends == "own":
-            before, after = self._pool.ends
+            before, after = self.pool.ends
             if group == 0:
                 yield from (Conditional(at("embed"), name) for name in before)
             if group == len(self._groups) - 1:
@@ -207,69 +209,6 @@ class WeightSpace:
         for name in self._plan.filters:
             yield Conditional(at(f"g{group}.{name}"), name)
         yield Conditional(at(f"g{group}.rest" if self._plan.filters else f"g{group}"))
-
-    # -- seeds
-
-    def _defaults(self, method: str) -> dict[str, Any]:
-        genome: dict[str, Any] = {}
-        for gene, distribution in self.genes.items():
-            if isinstance(distribution, FloatDistribution):
-                name = gene.split(".")[0]
-                own = next((p for p in METHODS[method].parameters if p.name == name), self._parameters[name])
-                genome[gene] = min(max(own.default, distribution.low), distribution.high)
-            elif isinstance(distribution, CategoricalDistribution):
-                genome[gene] = method if gene == "method" else distribution.choices[0]
-        return genome
-
-    def _uniform(self) -> dict[str, Any] | None:
-        """The plain average, by ``linear`` or by task vectors of weight 1/k; None for other methods."""
-        for method, weight in (("linear", 1.0), ("task_arithmetic", 1.0 / max(1, self._task_vectors))):
-            if method in self._plan.methods:
-                return self._weighted(method, dict.fromkeys(self._names, weight))
-        return None
-
-    @property
-    def _task_vectors(self) -> int:
-        return len([name for name in self._names if name != self._pool.base])
-
-    def _alone(self, parent: str) -> dict[str, Any] | None:
-        """One parent, unmerged, by the first method that can say so."""
-        for method in self._plan.methods:
-            if METHODS[method].base == "ignored":
-                return self._weighted(method, {name: float(name == parent) for name in self._names})
-        for method in self._plan.methods:
-            if METHODS[method].base == "required":
-                weights = {name: float(name == parent) for name in self._names if name != self._pool.base}
-                return self._weighted(method, weights, density=1.0)
-        return self._end_of_path(parent)
-
-    def _end_of_path(self, parent: str) -> dict[str, Any] | None:
-        genome = self._defaults("slerp") if "slerp" in self._plan.methods else None
-        if genome is None:
-            return None
-        pair = next(pair for pair in self._pairs if parent in pair.split("+"))
-        if "pair" in genome:
-            genome["pair"] = pair
-        end = float(pair.split("+")[1] == parent)
-        return {gene: end if gene.startswith("t.") else value for gene, value in genome.items()}
-
-    def _weighted(
-        self, method: str, weights: Mapping[str, float], density: float | None = None
-    ) -> dict[str, Any] | None:
-        """The method's defaults with these weights everywhere; None if the ranges exclude one of them."""
-        genome = self._defaults(method)
-        for gene in genome:
-            name, _, owner = gene.partition(".")
-            owner = owner.partition(".")[0]
-            wanted = weights.get(owner) if name == "weight" else density if name == "density" else None
-            if wanted is None:
-                continue
-            distribution = self.genes[gene]
-            assert isinstance(distribution, FloatDistribution)
-            if not distribution.low <= wanted <= distribution.high:
-                return None
-            genome[gene] = wanted
-        return genome
 
 
 def _parameter_names(method: Method) -> set[str]:

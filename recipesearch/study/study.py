@@ -25,6 +25,7 @@ from ..recipe import Recipe
 from ..recipe_yaml import to_yaml
 from ..samplers import PerTrialSampler
 from ..score import TaskScore
+from ..space.seeds import seeds, start
 from ..space.weights import WeightSpace
 from .identity import Identity, require_same
 from .ledger import Ledger, Metrics, Seconds
@@ -58,7 +59,7 @@ class Study:
         self._study = optuna.create_study(
             study_name=plan.name,
             storage=storage,
-            sampler=PerTrialSampler(plan.search, space.genes, space.start(), self._is_repeat),
+            sampler=PerTrialSampler(plan.search, space.genes, start(space), self._is_repeat),
             directions=self._directions(),
             load_if_exists=True,
         )
@@ -191,10 +192,10 @@ class Study:
         stored = self._study.user_attrs.get(IDENTITY)
         if stored is not None:
             require_same(self._plan.name, stored, identity)
-        seeds = self._space.seeds()
+        queue = seeds(self._space)
         # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
         if stored is None:
-            for label, genome in seeds[len(self._study.trials) :]:
+            for label, genome in queue[len(self._study.trials) :]:
                 self._study.enqueue_trial(genome, user_attrs={SEED: label})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
