@@ -62,10 +62,11 @@ class TransformersEngine:
     def load(self, recipe: Recipe) -> LM:
         """Becomes the recipe's model and returns it.
 
-        Raises TrialFailed if the merge or the model's answer is not finite, or if the tensors do not cover
-        the model. The model is then a mixture; the next load overwrites every tensor, so it stands alone.
+        Raises TrialFailed if the merge or the model's answer is not finite, if the tensors do not cover the
+        model, or if two that it ties differ: such a checkpoint would load untied. The model is then a
+        mixture; the next load overwrites every tensor, so it stands alone.
         """
-        missing = set(self._targets)
+        written: dict[int, str] = {}
         for name, tensor in self._merger.stream(recipe):
             if name not in self._targets:
                 raise TrialFailed(f"incompatible: the live model has no tensor '{name}'")
@@ -74,10 +75,11 @@ class TransformersEngine:
                 raise TrialFailed(
                     f"incompatible: '{name}' is {tuple(tensor.shape)}, not {tuple(target.shape)}"
                 )
+            twin = written.setdefault(target.data_ptr(), name)
+            if twin != name and not torch.equal(target, tensor.to(target)):
+                raise TrialFailed(f"incompatible: the live model ties '{twin}' and '{name}', which differ")
             target.copy_(tensor)
-            missing.discard(name)
-        written = {self._targets[name].data_ptr() for name in self._targets.keys() - missing}
-        uncovered = [name for name in missing if self._targets[name].data_ptr() not in written]
+        uncovered = [name for name, target in self._targets.items() if target.data_ptr() not in written]
         if uncovered:
             raise TrialFailed(f"incompatible: the merge has no tensor '{min(uncovered)}'")
         self._require_finite_answer()

@@ -60,6 +60,8 @@ class WeightSpace:
         A subset without parents counts as all of them, and a normalised average whose weights are all
         zero as the uniform one. Raises KeyError if a gene is missing.
         """
+        if missing := self.genes.keys() - genome.keys():
+            raise KeyError(min(missing))
         method = METHODS[genome.get("method", self.methods[0])]
         names = self._chosen(method, genome)
         base = self._base(method, names)

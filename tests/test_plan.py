@@ -1,0 +1,265 @@
+"""The study file: read once, every mistake named with the nearest known key, then frozen."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from recipesearch.errors import PlanError
+from recipesearch.plan import load_plan, read_plan
+from recipesearch.zoo import zoo_dir
+
+STUDY = {
+    "name": "trial",
+    "parents": {"base": "zoo:base", "math": "models/math", "lang": "org/lang@v1"},
+    "base": "base",
+    "space": {"weights": {"methods": ["ties", "slerp"], "parents": "subset", "layer_groups": 2}},
+    "objectives": [
+        {"task": "tasks/addition.yaml", "metric": "exact_match"},
+        {"task": "arc_easy", "metric": "acc", "maximize": False},
+    ],
+    "held_out": ["tasks/addition_test.yaml", "arc_challenge"],
+    "search": {"trials": 10},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_study(change=lambda study: None, text=None):
+        study = copy.deepcopy(STUDY)
+        change(study)
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study) if text is None else text)
+        return tmp_path / "study.yaml"
+
+    return write_study
+
+
+def test_a_study_file_becomes_a_plan_with_defaults(write):
+    plan = load_plan(write())
+    assert plan.space.weights.methods == ("ties", "slerp")
+    assert (plan.search.sampler, plan.search.trials, plan.search.seed) == ("nsga2", 10, 0)
+    assert (plan.engine.kind, plan.engine.dtype) == ("transformers", "bfloat16")
+    assert [goal.maximize for goal in plan.goals] == [True, False]
+    assert [goal.name for goal in plan.goals] == ["addition.exact_match", "arc_easy.acc"]
+
+
+# -- unknown keys
+
+
+def put(*path, value=1):
+    def change(study):
+        section = study
+        for key in path[:-1]:
+            section = section[key]
+        section[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        (("objektives",), "objectives"),
+        (("search", "trails"), "trials"),
+        (("space", "weight"), "weights"),
+        (("space", "weights", "layer_group"), "layer_groups"),
+        (("objectives", 1, "metrik"), "metric"),
+    ],
+    ids=str,
+)
+def test_an_unknown_key_names_its_place_and_the_nearest_known_one(path, near, write):
+    with pytest.raises(PlanError) as error:
+        load_plan(write(put(*path)))
+    place = ".".join(map(str, path))
+    assert f"unknown key '{place}': did you mean '{near}'?" in str(error.value)
+    assert str(write()) in str(error.value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("path", [("zzz",), ("engine", "zzz"), ("search", "zzz")], ids=str)
+def test_an_unknown_key_like_no_other_lists_the_known_ones(path, write):
+    def change(study):
+        study.setdefault("engine", {})
+        put(*path)(study)
+
+    with pytest.raises(PlanError, match="known: "):
+        load_plan(write(change))
+
+
+def test_the_folder_is_not_a_key_of_the_file(write):
+    with pytest.raises(PlanError, match="unknown key 'folder'"):
+        load_plan(write(put("folder", value="/elsewhere")))
+
+
+# -- values that do not fit
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("base"), "method 'ties' needs a base model"),
+        (put("base", value="bas"), "base 'bas' is not among the parents: did you mean 'base'"),
+        (put("held_out", value=["one"]), "held_out has 1 tasks for 2 objectives"),
+        (
+            put("space", "weights", "methods", value=["tie"]),
+            "unknown merge method 'tie': did you mean 'ties'",
+        ),
+        (put("space", "weights", "methods", value=[]), "space.weights.methods"),
+        (put("space", "weights", "weight", value=[1, 0]), "space.weights.weight: the lower bound"),
+        (put("space", "weights", "weight", value=[1, 1]), "the lower bound"),
+        (put("space", "weights", "weight", value=[float("nan"), 1]), "space.weights.weight"),
+        (put("space", "weights", "weight", value=[0, float("inf")]), "space.weights.weight"),
+        (put("space", "weights", "weight", value=[0]), "space.weights.weight"),
+        (put("space", "weights", "density", value=[0, 1]), "a density is a share"),
+        (put("space", "weights", "density", value=[0.5, 1.5]), "a density is a share"),
+        (put("space", "weights", "layer_groups", value=0), "space.weights.layer_groups"),
+        (put("parents", value={"only": "one"}), "parents"),
+        (put("parents", value={"a b": "x", "c": "y"}), "parent name 'a b'"),
+        (put("parents", value={"a+b": "x", "c": "y"}), "parent name 'a+b'"),
+        (put("objectives", value=[]), "objectives"),
+        (put("search", "trials", value=0), "search.trials"),
+        (put("search", "sampler", value="nsga"), "search.sampler"),
+        (put("search", "seed", value=-1), "search.seed"),
+        (put("search", "scalarize", value=[1]), "search.scalarize has 1 weights for 2 objectives"),
+        (put("engine", value={"dtype": "int8"}), "engine.dtype"),
+        (put("search", value=None), "search"),
+        (put("name", value=""), "name"),
+        (lambda s: s.pop("space"), "space"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(change, words, write):
+    with pytest.raises(PlanError) as error:
+        load_plan(write(change))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_two_objectives_of_one_name_are_refused_by_that_name(write):
+    twice = {"task": "other/arc_easy.yaml", "metric": "acc"}
+    with pytest.raises(PlanError, match=r"both called 'arc_easy\.acc'"):
+        load_plan(write(lambda study: (study["objectives"].append(twice), study.pop("held_out"))))
+
+
+def test_methods_without_task_vectors_need_no_base(write):
+    def change(study):
+        study.pop("base")
+        study["space"]["weights"]["methods"] = ["linear", "slerp", "linear"]
+
+    plan = load_plan(write(change))
+    assert plan.base is None
+    assert plan.space.weights.methods == ("linear", "slerp")
+
+
+# -- files
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- x", "%%%"])
+def test_text_that_is_not_yaml_is_a_plan_error_in_one_line(text, write):
+    with pytest.raises(PlanError) as error:
+        load_plan(write(text=text))
+    assert "\n" not in str(error.value)
+    assert "study.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "words", "3"])
+def test_yaml_that_is_no_mapping_is_a_plan_error(text, write):
+    with pytest.raises(PlanError, match="mapping"):
+        load_plan(write(text=text))
+
+
+def test_bytes_that_are_not_text_and_a_missing_file_are_plan_errors(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    for name in ("binary.yaml", "missing.yaml", "."):
+        with pytest.raises(PlanError):
+            load_plan(tmp_path / name)
+
+
+def test_keys_that_are_no_words_are_plan_errors(write):
+    with pytest.raises(PlanError):
+        load_plan(write(put(3)))
+
+
+# -- overrides
+
+
+def test_overrides_replace_and_add_values_as_yaml(write):
+    overrides = ["search.trials=500", "engine.threads=2", "space.weights.methods=[linear]", "name=other=x"]
+    plan = load_plan(write(), overrides)
+    assert (plan.search.trials, plan.engine.threads, plan.name) == (500, 2, "other=x")
+    assert plan.space.weights.methods == ("linear",)
+    assert plan.search.sampler == "nsga2"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.trails=5", "unknown key 'search.trails': did you mean 'trials'"),
+        ("serach.trials=5", "unknown key 'serach': did you mean 'search'"),
+        ("search.trials", "write it as key=value"),
+        ("name.x=5", "'name' is not a section"),
+        ("objectives.0.metric=acc", "'objectives' is not a section"),
+        ("search.trials=many", "search.trials"),
+        ("search.trials=[", "--set search.trials=["),
+        ("=5", "unknown key"),
+    ],
+)
+def test_a_wrong_override_is_a_plan_error(override, words, write):
+    with pytest.raises(PlanError) as error:
+        load_plan(write(), [override])
+    assert words in str(error.value)
+
+
+# -- places
+
+
+def test_relative_paths_start_at_the_files_folder(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    plan = load_plan(Path(tmp_path.name) / write().name)
+    assert plan.folder == tmp_path
+    assert [goal.task for goal in plan.goals] == [str(tmp_path / "tasks" / "addition.yaml"), "arc_easy"]
+    held_out = [goal.task for goal in plan.held_out_goals]
+    assert held_out == [str(tmp_path / "tasks" / "addition_test.yaml"), "arc_challenge"]
+    assert [goal.metric for goal in plan.held_out_goals] == ["exact_match", "acc"]
+
+
+def test_a_zoo_task_is_located_in_the_zoo(write):
+    plan = load_plan(write(put("objectives", 0, "task", value="zoo:tasks/reading_b_search.yaml")))
+    assert plan.goals[0].task == str(zoo_dir() / "tasks" / "reading_b_search.yaml")
+
+
+@pytest.mark.parametrize(
+    ("storage", "url"),
+    [
+        ("", "sqlite:///{folder}/trial.db"),
+        ("sqlite:///deep/er.db", "sqlite:///{folder}/deep/er.db"),
+        ("sqlite:////abs/x.db", "sqlite:////abs/x.db"),
+        ("postgresql+psycopg://u@h/db", "postgresql+psycopg://u@h/db"),
+    ],
+)
+def test_the_storage_url_lies_beside_the_file_unless_it_is_absolute(storage, url, write, tmp_path):
+    plan = load_plan(write(put("storage", value=storage)))
+    assert plan.storage_url == url.format(folder=tmp_path)
+
+
+def test_no_held_out_tasks_is_no_held_out_goals(write):
+    assert load_plan(write(put("held_out", value=[]))).held_out_goals == ()
+
+
+# -- frozen
+
+
+@pytest.mark.parametrize("path", [("name",), ("search", "trials"), ("space", "weights", "methods")], ids=str)
+def test_the_plan_is_frozen(path, write):
+    section = load_plan(write())
+    for key in path[:-1]:
+        section = getattr(section, key)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(section, path[-1], 3)
+
+
+def test_reading_a_plan_leaves_the_data_it_was_given(tmp_path):
+    study = copy.deepcopy(STUDY)
+    assert read_plan(study, tmp_path, "here").folder == tmp_path
+    assert study == STUDY

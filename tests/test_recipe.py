@@ -1,0 +1,414 @@
+"""Recipes as data: what decides a digest, that equal digests mean equal tensors, and the YAML form."""
+
+import random
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recipesearch.errors import PlanError
+from recipesearch.methods import METHODS
+from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source, freeze, thaw
+from recipesearch.recipe_yaml import PROVENANCE, from_yaml, to_yaml
+
+NAMES = ("base", "a", "b", "c", "d", "e", "f")
+PLACED = {name: Parent(f"digest of {name}", f"/models/{name}") for name in NAMES}
+TASK_VECTOR = [name for name, method in METHODS.items() if method.base == "required"]
+RANDOM = [name for name, method in METHODS.items() if method.random]
+WEIGHTED = [name for name in METHODS if name != "slerp"]
+
+
+def read(config, parents=PLACED):
+    return from_yaml(yaml.safe_dump(config, sort_keys=False), parents.__getitem__)[0]
+
+
+def parameters_of(method, weight):
+    """A valid setting of every parameter that one parent has, with this weight."""
+    values = {"weight": weight, "density": 0.6, "gamma": 0.05, "epsilon": 0.2}
+    return {p.name: values[p.name] for p in METHODS[method].parameters if p.scope == "parent"}
+
+
+def config_of(method, weights, dtype="float32", seed=3):
+    """A mergekit configuration over parents a, b, ... with these weights, the base where it is wanted."""
+    config = {"merge_method": method, "base_model": "base"}
+    if method == "slerp":
+        config |= {"models": [{"model": "base"}, {"model": "a"}], "parameters": {"t": weights[0]}}
+    else:
+        config["models"] = [
+            {"model": name, "parameters": parameters_of(method, weight)}
+            for name, weight in zip(NAMES[1:], weights, strict=False)
+        ]
+        if METHODS[method].base == "ignored":
+            config["base_model"] = "a"
+    return config | {"dtype": dtype, PROVENANCE: {"seed": seed}}
+
+
+# -- what decides the digest
+
+NUMBERS = st.floats(0, 4, allow_nan=False).map(lambda x: round(x, 3))
+VALUES = NUMBERS | st.lists(NUMBERS, min_size=1, max_size=4)
+SETTINGS = VALUES | st.lists(
+    st.builds(lambda f, v: {"filter": f, "value": v}, st.sampled_from(["mlp", "self_attn", "norm"]), VALUES)
+    | VALUES.map(lambda v: {"value": v}),
+    min_size=1,
+    max_size=3,
+)
+FORMATS = [
+    lambda x: x,
+    lambda x: f"{x}",
+    lambda x: f"{x:.12e}",
+    lambda x: f"{x}00",
+    lambda x: int(x) if x == int(x) else x,
+]
+
+
+def reformatted(value, rng):
+    """The same data with its keys in another order and its numbers written in other ways."""
+    if isinstance(value, dict):
+        items = [(key, reformatted(item, rng)) for key, item in value.items()]
+        return dict(rng.sample(items, len(items)))
+    if isinstance(value, list):
+        return [reformatted(item, rng) for item in value]
+    return rng.choice(FORMATS)(value) if isinstance(value, float) else value
+
+
+@given(weight=SETTINGS, density=SETTINGS, shared=VALUES, seed=st.integers())
+def test_key_order_and_number_format_do_not_move_the_digest(weight, density, shared, seed):
+    config = config_of("ties", [0.5, 0.25]) | {"parameters": {"lambda": shared, "normalize": True}}
+    config["models"][0]["parameters"] = {"weight": weight, "density": density}
+    other = reformatted(config, random.Random(seed))
+    other["models"] = [dict(reversed(model.items())) for model in other["models"]]
+    assert read(other).digest == read(config).digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("0.30", "0.3"), ("1", "1.0"), ("1", "'1'"), ("0.1", "1e-1"), ("[0, 1]", "[0.0, 1.0]")]
+)
+def test_the_same_number_written_otherwise_has_the_same_digest(one, other):
+    text = "merge_method: linear\nmodels:\n  - {model: a, parameters: {weight: %s}}"
+    assert read(yaml.safe_load(text % one)).digest == read(yaml.safe_load(text % other)).digest
+
+
+@given(weight=SETTINGS, changed=SETTINGS)
+def test_another_setting_moves_the_digest(weight, changed):
+    config, other = config_of("ties", [0.5]), config_of("ties", [0.5])
+    config["models"][0]["parameters"]["weight"], other["models"][0]["parameters"]["weight"] = weight, changed
+    assert (read(config).digest == read(other).digest) == (freeze({"w": weight}) == freeze({"w": changed}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_the_parents_lie_does_not_matter_and_what_they_hold_does(method):
+    config = config_of(method, [0.5, 0.25])
+    moved = {name: Parent(parent.digest, f"/elsewhere/{name}") for name, parent in PLACED.items()}
+    changed = PLACED | {"a": Parent("digest of another", PLACED["a"].source)}
+    assert read(config, moved) == read(config)
+    assert read(config, moved).digest == read(config).digest
+    assert read(config, changed).digest != read(config).digest
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_seed_counts_only_where_random_numbers_are_drawn(method):
+    digests = {read(config_of(method, [0.5, 0.25], seed=seed)).digest for seed in range(3)}
+    assert len(digests) == (3 if METHODS[method].random else 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_parents_order_counts(method):
+    config = config_of(method, [0.5, 0.5])
+    config["models"].reverse()
+    assert read(config).digest != read(config_of(method, [0.5, 0.5])).digest
+
+
+@pytest.mark.parametrize("key", ["merge_method", "base_model", "dtype", "out_dtype", "parameters"])
+def test_everything_that_decides_tensors_counts(key):
+    config = config_of("ties", [0.5, 0.25])
+    changed = {
+        "merge_method": "dare_ties",
+        "base_model": "f",
+        "dtype": "bfloat16",
+        "out_dtype": "bfloat16",
+        "parameters": {"normalize": False},
+    }
+    assert read(config | {key: changed[key]}).digest != read(config).digest
+
+
+def test_an_out_dtype_that_repeats_the_dtype_changes_nothing():
+    config = config_of("ties", [0.5])
+    assert read(config | {"out_dtype": "float32"}).digest == read(config).digest
+
+
+def test_slices_count_by_their_layers_and_their_order():
+    def stack(*ranges):
+        return read(
+            {
+                "merge_method": "linear",
+                "slices": [
+                    {"sources": [{"model": "a", "layer_range": r, "parameters": {"weight": 1}}]}
+                    for r in ranges
+                ],
+            }
+        ).digest
+
+    assert len({stack([0, 2], [2, 4]), stack([2, 4], [0, 2]), stack([0, 2], [1, 3]), stack([0, 4])}) == 4
+
+
+# -- zero-weight parents
+
+ZEROS = [0, 0.0, "0", "0e0", [0, 0.0], [{"filter": "mlp", "value": 0}, {"value": [0, 0]}]]
+
+
+@pytest.mark.parametrize("zero", ZEROS, ids=str)
+@pytest.mark.parametrize("method", WEIGHTED)
+def test_a_zero_weight_parent_drops_out_unless_random_numbers_are_drawn(method, zero):
+    plain = config_of(method, [0.5, 0.25, 0.75])
+    padded = config_of(method, [0.5, 0.25, 0.75])
+    padded["models"].insert(1, {"model": "f", "parameters": parameters_of(method, zero)})
+    assert (read(padded).digest == read(plain).digest) == (not METHODS[method].random)
+
+
+@pytest.mark.parametrize("method", WEIGHTED)
+def test_beyond_four_inputs_a_zero_weight_parent_stays(method):
+    plain, padded = config_of(method, [0.5] * 4), config_of(method, [0.5] * 4)
+    padded["models"].append({"model": "f", "parameters": parameters_of(method, 0)})
+    assert read(padded).digest != read(plain).digest
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        1e-9,
+        [0, 0.1],
+        [],  # mergekit falls through to the shared weight
+        [{"filter": "mlp", "value": 0}],  # covers the mlp tensors only
+        [{"filter": "mlp", "value": 0.5}, {"value": 0}],
+        [{"value": []}],
+    ],
+    ids=str,
+)
+def test_a_weight_that_is_not_zero_everywhere_does_not_drop_out(weight):
+    plain = config_of("linear", [0.5, 0.25]) | {"parameters": {"weight": 0.5}}
+    padded = config_of("linear", [0.5, 0.25]) | {"parameters": {"weight": 0.5}}
+    padded["models"].append({"model": "f", "parameters": {"weight": weight}})
+    assert read(padded).digest != read(plain).digest
+
+
+def test_parents_that_are_all_weighted_zero_stay():
+    assert read(config_of("ties", [0, 0])).digest != read(config_of("ties", [0])).digest
+
+
+# -- equal digests, equal tensors
+
+
+@pytest.fixture(scope="module")
+def models(random_llama):
+    return {name: random_llama(seed) for seed, name in enumerate(NAMES)}
+
+
+@pytest.fixture(scope="module")
+def merge(models):
+    from recipesearch.merging.materialize import merger
+
+    owner = merger(models.values())
+    return lambda recipe: {name: tensor.clone() for name, tensor in owner.stream(recipe)}
+
+
+@st.composite
+def variations(draw, method):
+    """Two configurations: one, and the same with zero-weight parents, other formats and key orders."""
+    weights = draw(st.lists(st.sampled_from([0, 0.3, 0.5, 1, 1.25]), min_size=2, max_size=6))
+    if method == "linear" and not any(weights):
+        weights[0] = 1
+    config = config_of(method, weights, draw(st.sampled_from(["float32", "bfloat16"])))
+    rng = random.Random(draw(st.integers(0, 999)))
+    varied = reformatted(config, rng)
+    spare = [name for name in NAMES[1:] if name not in [m["model"] for m in config["models"]]]
+    if method != "slerp":
+        for name in spare[: draw(st.integers(0, 2))]:
+            place = rng.randint(0, len(varied["models"]))
+            varied["models"].insert(place, {"model": name, "parameters": parameters_of(method, 0)})
+        if draw(st.booleans()):
+            varied["models"] = [
+                m for m in varied["models"] if float(m["parameters"]["weight"]) or rng.random() < 0.5
+            ] or varied["models"]
+    varied[PROVENANCE] = {"seed": draw(st.sampled_from([3, 3, 3, 4]))}
+    return config, varied
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_recipes_that_share_a_digest_have_equal_tensors(method, models, merge):
+    torch = pytest.importorskip("torch")
+    agreed = []
+
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(variations(method))
+    def check(pair):
+        one, other = (read(config, models) for config in pair)
+        if one.digest != other.digest:
+            return
+        agreed.append(pair)
+        mine, theirs = merge(one), merge(other)
+        assert mine.keys() == theirs.keys()
+        for name, tensor in mine.items():
+            assert tensor.dtype == theirs[name].dtype
+            assert torch.equal(tensor, theirs[name]), name
+
+    check()
+    assert len(agreed) >= 4  # the property above was put to the test
+
+
+@pytest.mark.parametrize("method", RANDOM)
+def test_a_zero_weight_parent_changes_the_tensors_of_random_methods(method, models, merge):
+    """Why they may not share a digest there: the parent's draws shift those of the parents after it."""
+    torch = pytest.importorskip("torch")
+    padded = config_of(method, [0.5, 0.25])
+    padded["models"].insert(0, {"model": "f", "parameters": parameters_of(method, 0)})
+    one, other = (merge(read(config, models)) for config in (config_of(method, [0.5, 0.25]), padded))
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+# -- parents and lineage
+
+
+def test_a_recipe_that_is_a_parent_is_part_of_the_lineage():
+    inner = read(config_of("linear", [0.5, 0.5]))
+    outer = read(config_of("linear", [0.5, 0.5]), PLACED | {"b": Parent(inner.digest, inner)})
+    assert list(outer.lineage()) == [inner, outer]
+    assert [parent.reference for parent in outer.parents()] == ["/models/a", f"recipe:{inner.digest[:12]}"]
+
+
+def test_parents_are_distinct_and_include_the_base():
+    recipe = read(config_of("ties", [0.5, 0.25]))
+    assert recipe.parents() == (PLACED["a"], PLACED["b"], PLACED["base"])
+    assert read(config_of("slerp", [0.5])).parents() == (PLACED["base"], PLACED["a"])
+
+
+def test_a_parents_reference_is_mergekits_notation():
+    assert Parent("d", "org/name", "abc", "/adapters/x").reference == "org/name@abc+/adapters/x"
+
+
+# -- YAML
+
+
+@given(weight=SETTINGS, density=SETTINGS)
+def test_thaw_undoes_freeze(weight, density):
+    frozen = freeze({"weight": weight, "density": density})
+    assert freeze(thaw(frozen)) == frozen
+    hash(frozen)
+
+
+def test_a_star_filter_is_no_filter_as_in_mergekit():
+    assert freeze({"weight": [{"filter": "*", "value": 1}]}) == (("weight", (Conditional(1),)),)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"filter": "mlp"},
+        {"value": 1, "weight": 2},
+        None,
+        [None],
+        [{"value": None}],
+        {"value": {"a": 1}},
+        [[1]],
+    ],
+    ids=str,
+)
+def test_a_setting_that_mergekit_would_misread_is_refused(setting):
+    config = config_of("linear", [0.5])
+    config["models"][0]["parameters"]["weight"] = setting
+    with pytest.raises(PlanError, match="not a mergekit configuration"):
+        read(config)
+
+
+@given(weight=SETTINGS, shared=SETTINGS, seed=st.integers(0, 2**40), stack=st.booleans())
+def test_a_recipe_survives_its_yaml(weight, shared, seed, stack):
+    sources = tuple(
+        Source(PLACED[name], (index, index + 2) if stack else None, freeze({"weight": weight}))
+        for index, name in enumerate(("a", "base"))
+    )
+    part = Slice(sources, freeze({"normalize": shared}) if stack else ())
+    recipe = Recipe(
+        "ties",
+        (part, part) if stack else (part,),
+        PLACED["base"],
+        freeze({"lambda": shared}),
+        "float32",
+        "bfloat16",
+        seed,
+    )
+    by_place = {parent.reference: parent for parent in PLACED.values()}
+    text = to_yaml(recipe, lambda parent: parent.reference, {"score": 0.5})
+    again, provenance = from_yaml(text, by_place.__getitem__)
+    assert again == recipe
+    assert again.digest == recipe.digest
+    assert provenance == {"seed": seed, "digest": recipe.digest, "score": 0.5}
+
+
+def test_mergekit_reads_our_yaml_as_we_do():
+    """Filters, gradients and shared parameters reach mergekit's own model of its configuration."""
+    config_module = pytest.importorskip("mergekit.config")
+    config = config_of("ties", [0.5, [0, 1]]) | {"parameters": {"lambda": [{"filter": "mlp", "value": 2}]}}
+    text = to_yaml(read(config), lambda parent: parent.reference, {})
+    parsed = config_module.MergeConfiguration.model_validate(yaml.safe_load(text))
+    assert parsed.parameters["lambda"][0].filter == "mlp"
+    assert parsed.models[1].parameters["weight"] == [0, 1]
+    assert [str(model.model) for model in parsed.models] == ["/models/a", "/models/b", "/models/base"]
+
+
+def test_an_unlisted_base_is_the_last_input_as_in_mergekit():
+    listed = config_of("ties", [0.5])
+    listed["models"].append({"model": "base"})
+    assert read(listed) == read(config_of("ties", [0.5]))
+
+
+def test_a_plain_mergekit_file_has_seed_zero_and_no_provenance():
+    config = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1}}]}
+    recipe, provenance = from_yaml(yaml.safe_dump(config), PLACED.__getitem__)
+    assert (recipe.seed, provenance) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"merge_method": "tie"}, "unknown merge method 'tie': did you mean 'ties'"),
+        ({"basemodel": "a"}, "unknown recipe key 'basemodel': did you mean 'base_model'"),
+        ({"tokenizer_source": "union"}, "unknown recipe key 'tokenizer_source'"),
+        ({"parameters": {"lamda": 1}}, "unknown parameter 'lamda': did you mean 'lambda'"),
+        ({"parameters": {"epsilon": 1}}, "unknown parameter 'epsilon'"),
+        ({"models": [{"modle": "a"}]}, "unknown key of a model 'modle': did you mean 'model'"),
+        (
+            {"models": [{"model": "a", "parameters": {"wieght": 1}}]},
+            "unknown parameter 'wieght': did you mean 'weight'",
+        ),
+        ({"slices": [{"source": []}], "models": None}, "unknown key of a slice 'source': did you mean 'sour"),
+        ({"slices": [{"sources": [{"layers": 1}]}], "models": None}, "unknown key of a source 'layers'"),
+        ({"slices": []}, "exactly one of 'models' and 'slices'"),
+        ({"models": None}, "exactly one of 'models' and 'slices'"),
+        ({"models": [{"parameters": {"weight": 1}}]}, "not a mergekit configuration"),
+        ({"models": 3}, "not a mergekit configuration"),
+        ({"slices": [{"sources": [{"model": "a"}]}], "models": None}, "not a mergekit configuration"),
+        ({PROVENANCE: {"seed": "x"}}, "not a mergekit configuration"),
+    ],
+    ids=str,
+)
+def test_what_mergekit_would_ignore_or_choke_on_is_refused_with_the_nearest_name(change, message):
+    with pytest.raises(PlanError) as refused:
+        read(config_of("ties", [0.5]) | change)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "- a list",
+        "",
+        "models: []",
+        "merge_method: [linear]\nmodels: []",
+        "merge_method: linear\nmodels: [a]",
+    ],
+)
+def test_text_that_is_no_recipe_is_a_plan_error(text):
+    with pytest.raises(PlanError):
+        from_yaml(text, PLACED.__getitem__)

@@ -1,0 +1,43 @@
+"""What the repository says about itself is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recipesearch.plan import load_plan
+from recipesearch.preflight import preflight
+from recipesearch.verify import read_recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_lists_every_file_of_the_package() -> None:
+    listed = set(re.findall(r"^\s+(\w+\.py) ", (ROOT / "README.md").read_text(), re.MULTILINE))
+    files = {p.name for p in (ROOT / "recipesearch").rglob("*.py") if not p.name.startswith("__")}
+    assert listed == files
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_file_is_a_plan_that_its_parents_fit(path: Path, zoo: Path) -> None:
+    assert preflight(load_plan(path)).space.genes
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_file_is_a_recipe_and_names_no_path_of_a_machine(path: Path, zoo: Path) -> None:
+    recipe, _ = read_recipe(path)
+    assert recipe.digest
+    references = re.findall(r"model: (\S+)", path.read_text())
+    assert references
+    assert all(reference.startswith("zoo:") for reference in references)
+
+
+def test_the_tables_of_methods_and_keys_in_the_guide_are_complete() -> None:
+    from recipesearch.methods import METHODS
+    from recipesearch.plan import EnginePlan, SearchPlan, WeightsPlan
+
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    keys = [*SearchPlan.model_fields, *EnginePlan.model_fields, *WeightsPlan.model_fields, *METHODS]
+    assert [key for key in keys if key not in guide] == []
+    assert yaml.safe_load((ROOT / "recipesearch/cli/demo.yaml").read_text())["name"] == "demo"
