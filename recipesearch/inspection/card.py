@@ -26,7 +26,7 @@ def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str)
 {head}---
 # {plan.name}, trial {row.number}
 
-A merge found by [recipesearch](https://github.com/recipesearch/recipesearch) with sampler
+A merge found by recipesearch with sampler
 `{plan.search.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes.
 
 ## Scores

@@ -84,6 +84,15 @@ def require_same(ours, theirs):
         assert torch.equal(ours[name], tensor), name
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two threads spin on models this small; the one test of large tensors asks for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def family(zoo):
     return [identify(str(zoo / name), zoo) for name in ("base", "math", "lang")]
@@ -112,6 +121,7 @@ def test_every_method_equals_run_merge_on_twelve_layers_and_a_million_elements(
     method, dtype, random_llama, stock_merge
 ):
     """Large enough for torch to use threads, deep enough for layers.10 to come before layers.2."""
+    torch.set_num_threads(2)
     parents = [random_llama(seed, True, **BIG) for seed in (21, 22, 23)]
     recipe = recipe_of(method, parents, "both", dtype)
     ours = merged(recipe)
@@ -213,7 +223,7 @@ def printed_commands(family, tmp_path_factory):
         recipe = recipe_of(method, family, "both", "bfloat16")
         file, output = folder / f"{method}.yaml", folder / method
         file.write_text(to_yaml(recipe, lambda parent: parent.reference, {"scores": {"a": 1}}))
-        stock.run(stock.command(file, output, recipe.seed, torch.get_num_threads()))
+        stock.run(stock.command(file, output, recipe.seed, threads=1))
         return recipe, output
 
     with ThreadPoolExecutor(2) as pool:
