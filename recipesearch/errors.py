@@ -5,13 +5,16 @@
     +-- RefusedInput             3   a parent, a task or a recipe is unsafe or does not fit the others
     +-- StudyError               4   the study or its storage needs attention: nothing was lost
     +-- VerificationFailed       5   a rebuilt model is not the one that was scored
-    +-- TrialFailed              -   one candidate failed; the study records the cause and goes on
+    +-- TrialFailed              3   one candidate failed; a study records the cause and goes on
 
 A message says what is wrong and what to do next, in one or two lines. Interrupted commands end with
 130 (Ctrl-C) or 143 (SIGTERM); their work is kept.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -49,3 +52,12 @@ class VerificationFailed(RecipeSearchError):
 
 class TrialFailed(RecipeSearchError):
     """One candidate could not be scored. Becomes the trial's recorded cause, never a score."""
+
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The hint that follows an unknown word: the nearest known one, else all of them."""
+    choices = list(known)
+    matches = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(choices)}"

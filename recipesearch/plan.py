@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import PlanError
+from .errors import PlanError, nearest
 from .methods import METHODS
 from .score import Objective
 
@@ -45,7 +44,7 @@ class WeightsPlan(_Section):
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         for method in methods:
             if method not in METHODS:
-                raise ValueError(f"unknown merge method '{method}': {_near(method, METHODS)}")
+                raise ValueError(f"unknown merge method '{method}': {nearest(method, METHODS)}")
         return tuple(dict.fromkeys(methods))
 
     @field_validator("weight", "density")
@@ -84,7 +83,7 @@ class SearchPlan(_Section):
     population: int = Field(default=10, ge=2)
     trials: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
-    scalarize: tuple[float, ...] | None = None
+    scalarize: tuple[FiniteFloat, ...] | None = None
 
 
 class EnginePlan(_Section):
@@ -92,7 +91,7 @@ class EnginePlan(_Section):
 
     kind: Literal["transformers"] = "transformers"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=64, ge=1)
     chat_template: bool = False
@@ -101,7 +100,8 @@ class EnginePlan(_Section):
 class Plan(_Section):
     """A study file. ``folder`` is where its relative paths start: the folder of the file itself."""
 
-    name: str = Field(min_length=1, max_length=200)
+    # It names a file by default, and is part of URLs.
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\\?#%]+$")
     parents: dict[str, str] = Field(min_length=2)
     base: str | None = None
     space: SpacePlan
@@ -123,7 +123,9 @@ class Plan(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.base is not None and self.base not in self.parents:
-            raise ValueError(f"base '{self.base}' is not among the parents: {_near(self.base, self.parents)}")
+            raise ValueError(
+                f"base '{self.base}' is not among the parents: {nearest(self.base, self.parents)}"
+            )
         needy = [m for m in self.space.weights.methods if METHODS[m].base == "required"]
         if needy and self.base is None:
             raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
@@ -157,7 +159,9 @@ class Plan(_Section):
         url = self.storage or f"sqlite:///{self.name}.db"
         prefix = "sqlite:///"
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
-            return prefix + str((self.folder / url.removeprefix(prefix)).absolute())
+            url = prefix + str((self.folder / url.removeprefix(prefix)).absolute())
+        if url.startswith(prefix) and "?" in url:
+            raise PlanError(f"a database URL cannot hold the '?' in {url}; rename the folder or set storage")
         return url
 
     def locate(self, task: str) -> str:
@@ -219,7 +223,7 @@ def _explain(error: ValidationError) -> str:
     place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         known = _fields_at(place[:-1])
-        return f"unknown key '{'.'.join(place)}': {_near(place[-1], known)}"
+        return f"unknown key '{'.'.join(place)}': {nearest(place[-1], known)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{'.'.join(place)}: {message}" if place else message
 
@@ -234,8 +238,3 @@ def _fields_at(place: Sequence[str]) -> list[str]:
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             section = ObjectivePlan
     return [name for name in section.model_fields if name != "folder"]
-
-
-def _near(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(known)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import RefusedInput
+from .errors import PlanError, RefusedInput
 from .merging.compatibility import require_compatible
 from .merging.headers import Checkpoint, read_checkpoint
 from .merging.parents import identify, model_directory
@@ -18,6 +18,8 @@ from .recipe import Parent, Recipe
 from .samplers import require_fit
 from .space.weights import Pool, WeightSpace
 
+# GPT-NeoX calls its head embed_out.
+_EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
 _LAYER = re.compile(r"\.(\d+)\.")
 # Measured on the demo's database: rows and their indexes.
 _TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
@@ -44,6 +46,9 @@ def preflight(plan: Plan) -> Preflight:
     checkpoints = {name: read_checkpoint(_headers_of(parent)) for name, parent in parents.items()}
     require_compatible(checkpoints)
     first = next(iter(checkpoints.values()))
+    for name in plan.space.weights.filters:
+        if not any(name in tensor for tensor in first.tensors):
+            raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
     pool = Pool(parents, plan.base, first.layers, _ends(first), plan.engine.dtype, plan.search.seed)
     space = WeightSpace(plan.space.weights, pool)
     require_fit(plan.search, space.genes, len(plan.objectives))
@@ -68,7 +73,7 @@ def _headers_of(parent: Parent) -> Path:
 def _ends(checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the tensors before and after the layers: embeddings, and the final norm and head."""
     outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
-    before = tuple(name for name in outside if "embed" in name or "wte" in name or "wpe" in name)
+    before = tuple(name for name in outside if _EMBEDDING.search(name))
     return before, tuple(name for name in outside if name not in before)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -122,13 +122,6 @@ class Recipe:
         if self.base:
             seen.setdefault(self.base)
         return tuple(seen)
-
-    def lineage(self) -> Iterator[Recipe]:
-        """The recipes that this one needs, parents before children, itself last."""
-        for parent in self.parents():
-            if isinstance(parent.source, Recipe):
-                yield from parent.source.lineage()
-        yield self
 
     def _effective(self, part: Slice) -> tuple[Source, ...]:
         """The sources that count: a zero-weight parent drops out where that cannot change a bit.

@@ -7,17 +7,17 @@ mergekit ignores. mergekit also ignores a misspelt parameter, so reading refuses
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import yaml
 
-from .errors import PlanError
+from .errors import PlanError, nearest
 from .methods import METHODS
 from .recipe import Parameters, Parent, Recipe, Slice, Source, freeze, thaw
 
 PROVENANCE = "recipesearch"
+_DTYPES = ("bfloat16", "float16", "float32", "float64")
 _TOP = {"merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", PROVENANCE}
 
 
@@ -60,12 +60,23 @@ def from_yaml(text: str, identify: Callable[[str], Parent]) -> tuple[Recipe, dic
     if not isinstance(config, Mapping) or "merge_method" not in config:
         raise PlanError("the recipe has no 'merge_method': give a mergekit YAML file")
     _known(config, _TOP, "recipe key")
-    provenance = dict(config.get(PROVENANCE) or {})
     try:
-        recipe = _recipe(config, identify, int(provenance.get("seed", 0)))
-    except (KeyError, TypeError, ValueError) as error:
+        provenance = dict(config.get(PROVENANCE) or {})
+        recipe = _recipe(config, _of_text(identify), int(provenance.get("seed", 0)))
+    except KeyError as error:
+        raise PlanError(f"the recipe is not a mergekit configuration: {error} is missing") from error
+    except (AttributeError, TypeError, ValueError) as error:
         raise PlanError(f"the recipe is not a mergekit configuration: {error}") from error
     return recipe, provenance
+
+
+def _of_text(identify: Callable[[str], Parent]) -> Callable[[Any], Parent]:
+    def identify_text(reference: Any) -> Parent:
+        if not isinstance(reference, str):
+            raise PlanError(f"write a model as one text, path[@revision][+adapter], not as {reference!r}")
+        return identify(reference)
+
+    return identify_text
 
 
 def _recipe(config: Mapping[str, Any], identify: Callable[[str], Parent], seed: int) -> Recipe:
@@ -73,9 +84,12 @@ def _recipe(config: Mapping[str, Any], identify: Callable[[str], Parent], seed: 
     _known([method], METHODS, "merge method")
     accepts = METHODS[method].accepts
     base = identify(config["base_model"]) if config.get("base_model") else None
-    if (config.get("models") is None) == (config.get("slices") is None):
-        raise PlanError("a recipe has exactly one of 'models' and 'slices'")
-    if config.get("models") is not None:
+    if bool(config.get("models")) == bool(config.get("slices")):
+        raise PlanError("a recipe has exactly one of 'models' and 'slices', and not an empty one")
+    for key in ("dtype", "out_dtype"):
+        if config.get(key) is not None:
+            _known([str(config[key])], _DTYPES, key)
+    if config.get("models"):
         slices: tuple[Slice, ...] = (_whole_models(config["models"], base, identify, accepts),)
     else:
         slices = tuple(_read_slice(part, identify, accepts) for part in config["slices"])
@@ -125,9 +139,7 @@ def _parameters(raw: Mapping[str, Any] | None, accepts: frozenset[str]) -> Param
 def _known(names: Iterable[str], known: Iterable[str], what: str) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), list(known), n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
-            raise PlanError(f"unknown {what} '{name}': {hint}")
+            raise PlanError(f"unknown {what} '{name}': {nearest(str(name), sorted(known))}")
 
 
 def _source(source: Source, locate: Callable[[Parent], str]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .engines.transformers import TransformersEngine, choose_device
-from .errors import RefusedInput, StudyError, TrialFailed
+from .errors import PlanError, StudyError, TrialFailed
 from .plan import Plan
 from .preflight import Preflight, preflight
 from .recipe import Recipe
@@ -20,6 +21,7 @@ from .study.results import Results
 from .study.storage import open_storage, sole_runner
 from .study.study import Study
 
+_LOG = logging.getLogger("recipesearch")
 _FAILURES_IN_A_ROW = 10
 
 
@@ -45,7 +47,7 @@ def run(plan: Plan, observe: Observer = lambda progress: None) -> Results:
     Interrupted at any point, the same call continues.
     """
     checked = preflight(plan)
-    tasks, held_out = load_goals(plan.goals), load_goals(plan.held_out_goals)
+    tasks, held_out = load_all_goals(plan)
     storage = open_storage(plan.storage_url)
     with sole_runner(storage, plan.name):
         worker = Worker(checked, tasks)
@@ -53,9 +55,19 @@ def run(plan: Plan, observe: Observer = lambda progress: None) -> Results:
         identity = identify_study(plan, checked.pool.parents, checked.space.genes, hashes, worker.conditions)
         study = Study(plan, checked.space, identity, storage)
         study.hold_out([task.hash for task in held_out])
-        _search(study, worker, Progress(plan.search.trials, study.scored), observe)
+        _search(study, worker, _progress(study, plan), observe)
         _score_held_out(study, checked, worker, held_out)
         return study.results()
+
+
+def load_all_goals(plan: Plan) -> tuple[list[LoadedTask], list[LoadedTask]]:
+    """The objectives' tasks and the held-out ones. Raises PlanError if a held-out task is a search task."""
+    tasks, held_out = load_goals(plan.goals), load_goals(plan.held_out_goals)
+    seen = {task.hash for task in tasks}
+    for task in held_out:
+        if task.hash in seen:
+            raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
+    return tasks, held_out
 
 
 def load_goals(goals: Sequence[Objective]) -> list[LoadedTask]:
@@ -84,6 +96,8 @@ class Worker:
             plan.engine.kind,
             self._engine.device,
             self._engine.threads,
+            self._engine.batch_size,
+            self._engine.versions,
             plan.engine.dtype,
             self._chat_template,
         )
@@ -95,14 +109,20 @@ class Worker:
         return Scorer(unique, self._engine.lm, self._chat_template)
 
     def score(self, recipe: Recipe, scorer: Scorer | None = None) -> tuple[list[TaskScore], Seconds]:
-        """Becomes a recipe's model and scores it. Raises TrialFailed with the cause."""
+        """Becomes a recipe's model and scores it. Raises TrialFailed with the cause.
+
+        Whatever a library raises on one candidate is that candidate's failure: the study goes on.
+        """
         begun = time.monotonic()
         try:
             lm = self._engine.load(recipe)
-        except RefusedInput as error:
-            raise TrialFailed(str(error)) from error
-        loaded = time.monotonic()
-        scores = (scorer or self._scorer).score(lm)
+            loaded = time.monotonic()
+            scores = (scorer or self._scorer).score(lm)
+        except TrialFailed:
+            raise
+        except Exception as error:
+            first_line = (str(error).strip() or "no message").splitlines()[0]
+            raise TrialFailed(f"{type(error).__name__}: {first_line}") from error
         return scores, Seconds(loaded - begun, time.monotonic() - loaded)
 
 
@@ -129,6 +149,13 @@ def _search(study: Study, worker: Worker, progress: Progress, observe: Observer)
         observe(progress)
 
 
+def _progress(study: Study, plan: Plan) -> Progress:
+    """Where earlier runs left the study."""
+    results = study.results()
+    best = {name: results.best_value(name) for name in results.objectives if results.scored}
+    return Progress(plan.search.trials, study.scored, best=best)
+
+
 def _note_best(progress: Progress, study: Study, scores: Sequence[TaskScore]) -> None:
     by_task: Mapping[str, TaskScore] = {score.task_hash: score for score in scores}
     for objective in study.objectives:
@@ -148,4 +175,7 @@ def _score_held_out(study: Study, checked: Preflight, worker: Worker, tasks: Seq
     for row in wanted.values():
         if row.held_out is None:
             recipe = checked.space.express(row.genome)
-            study.score_apart(recipe, *worker.score(recipe, scorer))
+            try:
+                study.commit(recipe, *worker.score(recipe, scorer))
+            except TrialFailed as failure:
+                _LOG.warning("trial %d has no held-out score: %s", row.number, failure)

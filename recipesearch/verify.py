@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import PlanError, VerificationFailed
+from .errors import VerificationFailed
 from .files import write_text
-from .merging.parents import identify
-from .recipe import Parent, Recipe
-from .recipe_yaml import from_yaml, to_yaml
+from .merging.parents import identify, read_recipe
+from .recipe import Recipe
+from .recipe_yaml import to_yaml
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,6 @@ class Proof:
     scores: Mapping[str, float]
 
 
-def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise PlanError(f"{path}: cannot read the recipe ({error.strerror})") from error
-    return from_yaml(text, lambda reference: identify(reference, path.parent.absolute()))
-
-
 def verify(path: Path) -> Proof:
     """Rebuilds a recipe with stock ``mergekit-yaml`` in a fresh process and compares it with ours.
 
@@ -48,10 +39,12 @@ def verify(path: Path) -> Proof:
 
     import torch
 
+    from .engines.transformers import choose_device
     from .merging import stock
     from .merging.materialize import directories, merger
 
-    threads, device = int(provenance.get("threads", torch.get_num_threads())), provenance.get("device", "cpu")
+    device = choose_device(provenance.get("device", "cpu"))
+    threads = int(provenance.get("threads", torch.get_num_threads()))
     torch.set_num_threads(threads)
     folders = directories(recipe.parents())
     with tempfile.TemporaryDirectory(prefix="recipesearch-verify-") as scratch:
@@ -60,9 +53,8 @@ def verify(path: Path) -> Proof:
         words = stock.command(local, rebuilt, recipe.seed, threads, device)
         stock.run(words)
         tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), rebuilt)
-        scores = _rescore(rebuilt, recipe, provenance, path.parent.absolute())
-    shown = stock.command(path, Path("OUTPUT"), recipe.seed, threads, device)
-    return Proof(stock.printed(shown), tensors, scores)
+        scores = _rescore(rebuilt, recipe, provenance)
+    return Proof(stock.printed(words), tensors, scores)
 
 
 def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:
@@ -72,7 +64,7 @@ def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None
         )
 
 
-def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> dict[str, float]:
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
@@ -81,13 +73,11 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any], folde
     from .scoring.tasks import load_tasks
     from .zoo import resolve
 
-    tasks = load_tasks(
-        [str(resolve(claim["task"]) or _task_path(claim["task"], folder)) for claim in claims.values()]
-    )
+    tasks = load_tasks([str(resolve(claim["task"]) or claim["task"]) for claim in claims.values()])
     for task, claim in zip(tasks, claims.values(), strict=True):
         if task.hash != claim["task_hash"]:
             raise VerificationFailed(f"task '{claim['task']}' no longer asks what it asked then")
-    donor: Parent = identify(str(rebuilt), folder)
+    donor = identify(str(rebuilt), rebuilt)
     chat_template, batch_size = bool(provenance["chat_template"]), int(provenance["batch_size"])
     engine = TransformersEngine(
         (), donor, recipe.dtype or "auto", device=provenance["device"], batch_size=batch_size
@@ -100,7 +90,3 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any], folde
         if scores[name] != claim["value"]:
             raise VerificationFailed(f"{name} is {scores[name]} on the rebuilt model, not {claim['value']}")
     return scores
-
-
-def _task_path(task: str, folder: Path) -> str:
-    return str((folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task

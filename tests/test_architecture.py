@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe_yaml": {"errors", "methods", "recipe"},
     "zoo": {"errors", "files"},
     "plan": {"errors", "methods", "score", "zoo"},
-    "merging": {"errors", "files", "recipe", "recipe_yaml", "zoo"},
+    "merging": {"errors", "files", "methods", "recipe", "recipe_yaml", "zoo"},
     "space": {"errors", "methods", "plan", "recipe"},
     "samplers": {"errors", "plan"},
     "preflight": {"errors", "merging", "plan", "recipe", "samplers", "space"},
@@ -33,8 +33,30 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"errors", "pareto", "plan", "recipe", "recipe_yaml", "samplers", "score", "space"},
     "search": {"engines", "errors", "plan", "preflight", "recipe", "score", "scoring", "study"},
     "verify": {"engines", "errors", "files", "merging", "recipe", "recipe_yaml", "scoring", "zoo"},
-    "inspection": {"errors", "files", "pareto", "plan", "preflight", "recipe", "recipe_yaml", "score", "study"},
-    "cli": {"errors", "files", "inspection", "merging", "plan", "preflight", "search", "study", "verify", "zoo"},
+    "inspection": {
+        "errors",
+        "files",
+        "pareto",
+        "plan",
+        "preflight",
+        "recipe",
+        "recipe_yaml",
+        "score",
+        "study",
+    },
+    "cli": {
+        "engines",
+        "errors",
+        "files",
+        "inspection",
+        "merging",
+        "plan",
+        "preflight",
+        "search",
+        "study",
+        "verify",
+        "zoo",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -113,7 +135,9 @@ def test_no_two_modules_of_one_room_import_each_other() -> None:
     for one, targets in edges.items():
         for other in edges:
             if one < other and any(t == other or t.startswith(other + ".") for t in targets):
-                assert not any(t == one or t.startswith(one + ".") for t in edges[other] if one.count(".") > 1)
+                assert not any(
+                    t == one or t.startswith(one + ".") for t in edges[other] if one.count(".") > 1
+                )
 
 
 def test_heavy_packages_are_imported_at_the_top_of_listed_modules_only() -> None:
@@ -123,7 +147,7 @@ def test_heavy_packages_are_imported_at_the_top_of_listed_modules_only() -> None
         if any(name.split(".")[0] in HEAVY for name in imports(path, top_only=True))
     }
     assert found <= HEAVY_MODULES
-    assert HEAVY_MODULES <= found, "a listed module is heavy no more: take it off the list"
+    assert found >= HEAVY_MODULES, "a listed module is heavy no more: take it off the list"
 
 
 @pytest.mark.parametrize("module", LIGHT)

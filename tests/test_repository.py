@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recipesearch.merging.parents import read_recipe
 from recipesearch.plan import load_plan
 from recipesearch.preflight import preflight
-from recipesearch.verify import read_recipe
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,7 @@ def propose(
     sampler: str, genes: Mapping[str, BaseDistribution], trials: int, seed: int = 0, repeated: Any = None
 ) -> list[dict[str, Any]]:
     search = SearchPlan(sampler=sampler, population=6, seed=seed)  # type: ignore[arg-type]
-    start = {name: 0.75 for name in NUMBERS}
+    start = dict.fromkeys(NUMBERS, 0.75)
     composed = PerTrialSampler(search, genes, start, repeated or (lambda genome: False))
     study = optuna.create_study(sampler=composed)
     for _ in range(trials):

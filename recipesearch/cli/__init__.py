@@ -14,23 +14,49 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RecipeSearchError
+from ..errors import EXIT_INTERRUPTED, EXIT_TERMINATED, RecipeSearchError, StudyError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+_STORAGE = StudyError.exit_code
+_REPEAT_SECONDS = 0.2
 
 
 class _Interrupted(BaseException):
     """SIGINT or SIGTERM, on its way out. No KeyboardInterrupt, which typer would turn into a bare 130."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+
+
+class _Interrupter:
+    """Raises _Interrupted when a signal comes, and again until it gets through.
+
+    What is raised inside a weak reference's callback or a destructor is swallowed by Python, so a timer
+    repeats it; not while the exception is being handled, whose clean-up must not be cut short.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, self._on_signal)
+        sys.unraisablehook = _tell_unraisable
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGALRM:
+            self._number = number
+        signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
+        if not isinstance(sys.exc_info()[1], _Interrupted):
+            raise _Interrupted(self._number)
 
 
 def main() -> NoReturn:
     """Runs the command line and exits with a documented code (see recipesearch.errors)."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _Interrupter()
     _hush()
     sys.exit(_run())
 
@@ -43,10 +69,16 @@ def _run() -> int:
     except RecipeSearchError as error:
         return _say(f"error: {error}", error.exit_code)
     except _Interrupted as interruption:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return _say("interrupted; finished work is kept, the same command continues", interruption.code)
     except BrokenPipeError:
         return 0  # the reader, a pager perhaps, has seen enough
+    except OSError as error:
+        return _say(f"error: {error}; free some space, or check the path and its permissions", _STORAGE)
     except Exception as error:
+        if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions", "optuna.storages")):
+            reason = str(error).strip().splitlines()[0]
+            return _say(f"error: the study's storage failed: {reason}; finished work is kept", _STORAGE)
         if (code := getattr(error, "exit_code", None)) is None:
             raise
         show = getattr(error, "show", None)  # a usage error of typer's
@@ -56,8 +88,10 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Interrupted(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
+def _tell_unraisable(swallowed: UnraisableHookArgs) -> None:
+    """As Python does, but silent about an interruption, which comes again."""
+    if not isinstance(swallowed.exc_value, _Interrupted):
+        sys.__unraisablehook__(swallowed)
 
 
 def _say(message: str, code: int) -> int:

@@ -57,7 +57,7 @@ def init(
 
 @app.command()
 def check(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> None:
-    """Check a study without reading a weight: parents, space, sampler, tasks, memory and disk."""
+    """Check a study before anything is merged: parents, space, sampler, tasks, memory and disk."""
     from .searching import check
 
     check(plan, setting or [], as_json)

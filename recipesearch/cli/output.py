@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -23,9 +24,14 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
+def line(text: object) -> None:
+    """A line of data on stdout, exactly as it is: not wrapped, nothing in it read as markup."""
+    sys.stdout.write(f"{text}\n")
+
+
 def note(message: str) -> None:
     """A line for the person at the terminal."""
-    err.print(message, highlight=False)
+    err.print(message, highlight=False, markup=False)
 
 
 @contextmanager
@@ -52,5 +58,9 @@ def search_progress() -> Iterator[Callable[[SearchProgress], None]]:
 
 def _news(progress: SearchProgress) -> str:
     best = [f"{name} {value:.3f}" for name, value in progress.best.items()]
-    failed = [f"[red]{progress.failed} failed: {progress.last_cause}[/red]"] if progress.failed else []
+    failed = (
+        [f"[red]{progress.failed} failed: {escape(str(progress.last_cause))}[/red]"]
+        if progress.failed
+        else []
+    )
     return ", ".join(best + failed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import PlanError
+from ..plan import Plan
 from ..study.results import Results, Row
-from .output import note, out, print_json
+from .output import line, note, print_json
 from .viewing import open_study
 
 
@@ -19,22 +20,26 @@ def export(
     knee: bool = False,
     front: bool = False,
     portable: bool = False,
-) -> Path:
+) -> None:
     """Exports the chosen trial (the knee by default) or the whole front; prints each recipe's path."""
     if sum((trial is not None, best is not None, knee, front)) > 1:
         raise PlanError("choose one of --trial, --best, --knee and --front")
+    plan, results = open_study(study)
+    if not front:
+        export_row(plan, results, _choose(results, trial, best), folder, portable=portable)
+        return
+    results.require_scores()
+    for row in results.front:
+        export_row(plan, results, row, folder / f"trial-{row.number}", portable=portable)
+
+
+def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
+    """Exports one trial, prints the recipe's path and returns it."""
     from ..inspection.export import export as write
     from ..preflight import preflight
 
-    plan, results = open_study(study)
-    checked = preflight(plan)
-    if front:
-        for row in results.front:
-            written = write(checked, results, row, folder / f"trial-{row.number}", portable=portable)
-            out.print(str(written), soft_wrap=True, highlight=False)
-        return folder
-    written = write(checked, results, _choose(results, trial, best), folder, portable=portable)
-    out.print(str(written), soft_wrap=True, highlight=False)
+    written = write(preflight(plan), results, row, folder, portable=portable)
+    line(written)
     return written
 
 
@@ -46,17 +51,19 @@ def _choose(results: Results, trial: int | None, best: str | None) -> Row:
 
 def merge(recipe_file: Path, target: Path) -> None:
     """Builds the recipe's model folder."""
-    from ..verify import read_recipe
+    from ..merging.parents import read_recipe
 
     recipe, provenance = read_recipe(recipe_file)
     import torch
 
+    from ..engines.transformers import choose_device
     from ..merging.materialize import write_recipe
 
+    device = choose_device(str(provenance.get("device", "cpu")))
     if threads := provenance.get("threads"):
         torch.set_num_threads(int(threads))
-    write_recipe(recipe, target.absolute(), str(provenance.get("device", "cpu")))
-    out.print(str(target), soft_wrap=True, highlight=False)
+    write_recipe(recipe, target.absolute(), device)
+    line(target)
 
 
 def verify(recipe_file: Path, as_json: bool) -> None:
@@ -67,10 +74,10 @@ def verify(recipe_file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"command": proof.command, "tensors": proof.tensors, "scores": dict(proof.scores)})
         return
-    out.print(proof.command, soft_wrap=True, highlight=False)
-    out.print(f"verified: all {proof.tensors} tensors are identical to stock mergekit's", highlight=False)
+    line(proof.command)
+    line(f"verified: all {proof.tensors} tensors are identical to stock mergekit's")
     if proof.scores:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in proof.scores.items())
-        out.print(f"verified: the rebuilt model scores the same: {scores}", highlight=False)
+        line(f"verified: the rebuilt model scores the same: {scores}")
     else:
         note("the recipe claims no scores, so none were compared")

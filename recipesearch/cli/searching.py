@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import PlanError, StudyError
 from ..files import write_text
 from ..plan import Plan, load_plan
-from .output import note, out, print_json, search_progress
+from .output import line, note, out, print_json, search_progress
 
 
 def init(target: Path) -> None:
@@ -28,10 +28,10 @@ def check(path: Path, overrides: Sequence[str], as_json: bool) -> None:
     from ..preflight import estimate, preflight
 
     checked = preflight(plan)
-    from ..search import load_goals
+    from ..search import load_all_goals
 
-    items = sum(len(task.task.eval_docs) for task in load_goals(plan.goals))
-    load_goals(plan.held_out_goals)
+    tasks, _ = load_all_goals(plan)
+    items = sum(len(task.eval_docs) for task in {task.hash: task.task for task in tasks}.values())
     data = estimate(checked, items)
     folder = Path(plan.storage_url.removeprefix("sqlite:///")).parent
     if plan.storage_url.startswith("sqlite"):
@@ -54,23 +54,23 @@ def run(path: Path, overrides: Sequence[str], as_json: bool) -> None:
     """Runs a study to its total and prints the front."""
     plan = load_plan(path, overrides)
     _search(plan)
-    from .viewing import front
+    from .viewing import open_planned, print_front
 
-    front(str(path) if not overrides else f"{plan.storage_url}#{plan.name}", None, as_json)
+    print_front(*open_planned(plan), None, as_json)
 
 
 def zoo(directory: Path | None, seed: int) -> None:
     """Trains the zoo where it is missing and prints its folder."""
     from ..zoo import build_zoo
 
-    out.print(str(build_zoo(seed, directory, note)), soft_wrap=True, highlight=False)
+    line(build_zoo(seed, directory, note))
 
 
 def demo(folder: Path, overrides: Sequence[str]) -> None:
     """The whole loop on the zoo, ending with the proof of its export."""
     from ..zoo import build_zoo
-    from .recipes import export, verify
-    from .viewing import front, print_seeds
+    from .recipes import export_row, verify
+    from .viewing import open_planned, print_front, print_seeds
 
     note("training the zoo where it is missing: three tiny models, about a minute")
     build_zoo(report=note)
@@ -80,10 +80,10 @@ def demo(folder: Path, overrides: Sequence[str]) -> None:
     plan = load_plan(study_file, overrides)
     note(f"searching: {plan.search.trials} recipes of {' and '.join(plan.parents)}, scored live")
     _search(plan)
-    study = f"{plan.storage_url}#{plan.name}"
-    print_seeds(study)
-    front(study, folder / "front.html", False)
-    recipe = export(study, folder / "winner", knee=True)
+    plan, results = open_planned(plan)
+    print_seeds(results)
+    print_front(plan, results, folder / "front.html", False)
+    recipe = export_row(plan, results, results.knee(), folder / "winner")
     note("verifying: stock mergekit rebuilds the winner in a process of its own")
     verify(recipe, as_json=False)
 

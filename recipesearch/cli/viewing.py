@@ -6,17 +6,25 @@ from pathlib import Path
 
 from ..plan import Plan, load_plan
 from ..study.results import Results, open_results
-from .output import note, out, print_json
+from .output import line, note, out, print_json
 
 
 def open_study(study: str) -> tuple[Plan, Results]:
     """A study by its study file, its SQLite file or its storage URL (``URL#name``)."""
-    if study.endswith((".yaml", ".yml")):
-        plan = load_plan(Path(study))
-        return open_results(plan.storage_url, plan.name)
-    location, _, name = study.partition("#")
-    url = location if "://" in location else f"sqlite:///{Path(location).absolute()}"
+    path = Path(study)
+    if path.suffix in (".yaml", ".yml"):
+        return open_planned(load_plan(path))
+    if "://" not in study:
+        location, _, name = (study, "", "") if path.exists() else study.partition("#")
+        return open_results(f"sqlite:///{Path(location).absolute()}", name or None)
+    url, _, name = study.partition("#")
     return open_results(url, name or None)
+
+
+def open_planned(plan: Plan) -> tuple[Plan, Results]:
+    """A plan's study as it was begun, its relative paths starting where the plan lies now."""
+    begun, results = open_results(plan.storage_url, plan.name)
+    return begun.model_copy(update={"folder": plan.folder}), results
 
 
 def status(study: str, as_json: bool) -> None:
@@ -34,9 +42,13 @@ def status(study: str, as_json: bool) -> None:
 
 def front(study: str, html: Path | None, as_json: bool) -> None:
     """The front, as a table, as JSON, and as a page if asked."""
+    print_front(*open_study(study), html, as_json)
+
+
+def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) -> None:
+    """The same for a study that is open already."""
     from ..inspection.tables import as_table, front_rows
 
-    plan, results = open_study(study)
     rows = front_rows(results)
     if as_json:
         print_json(rows)
@@ -62,12 +74,11 @@ def show(study: str, trial: int, as_json: bool) -> None:
     rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
     out.print(as_table(f"trial {trial} of {plan.name}", rows))
     if recipe:
-        out.print(recipe, highlight=False, markup=False)
+        line(recipe)
 
 
-def print_seeds(study: str) -> None:
+def print_seeds(results: Results) -> None:
     """What the search began from: each parent, the uniform average, the methods' defaults."""
     from ..inspection.tables import as_table, seed_rows
 
-    _, results = open_study(study)
     out.print(as_table("where the search began", seed_rows(results)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..errors import TrialFailed
+from ..errors import RefusedInput, TrialFailed
 from ..merging.materialize import directories
 from ..merging.resident import ResidentParents
 from ..merging.stream import Merger
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
 
 def choose_device(wanted: str) -> str:
-    """``auto`` becomes ``cuda`` where torch sees a GPU, else ``cpu``; anything else stays."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """``auto`` becomes ``cuda`` where torch sees a GPU, else ``cpu``. Refuses a GPU that is not there."""
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise RefusedInput(
+            "torch sees no GPU here, and bits made on one differ from the CPU's: use that machine"
+        )
+    return ("cuda" if present else "cpu") if wanted == "auto" else wanted
 
 
 class TransformersEngine:
@@ -52,6 +56,8 @@ class TransformersEngine:
         self._targets = _targets(model)
         self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
         self.threads = torch.get_num_threads()
+        self.batch_size = batch_size
+        self.versions = "/".join(f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers"))
 
     @property
     def lm(self) -> LM:

@@ -6,11 +6,16 @@ import yaml
 
 from ..preflight import Preflight
 from ..score import Measurement
+from ..study.ledger import Conditions
 from ..study.results import Results, Row, conditions_of
+from .tables import shown
 
 
-def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str) -> str:
-    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only."""
+def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str, *, stock: bool) -> str:
+    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only.
+
+    ``stock`` says whether mergekit alone can read the recipe's references.
+    """
     plan = checked.plan
     hub = [p.source for p in checked.pool.parents.values() if isinstance(p.source, str) and p.revision]
     front = {
@@ -49,29 +54,32 @@ part in the choice. Scored with {conditions.kind} in {conditions.dtype} on {cond
 ## Rebuild
 
 ```
-mergekit-yaml recipe.yaml OUTPUT --random-seed {checked.pool.seed} -j {conditions.threads}{
-        " --cuda" if conditions.device == "cuda" else ""
-    }
+{_rebuild_command(checked, conditions, stock)}
 ```
 
-gives the same tensors bit for bit with the same torch, device and number of threads (see `recipesearch` in
-the recipe); `recipesearch verify recipe.yaml` proves it and scores the result again.
+gives the same tensors bit for bit with the same versions, device and number of threads ({conditions.engine});
+`recipesearch verify recipe.yaml` proves it and scores the result again.
 """
+
+
+def _rebuild_command(checked: Preflight, conditions: Conditions, stock: bool) -> str:
+    if not stock:
+        return "recipesearch merge recipe.yaml -o OUTPUT"
+    cuda = " --cuda" if conditions.device == "cuda" else ""
+    return f"mergekit-yaml recipe.yaml OUTPUT --random-seed {checked.pool.seed} -j {conditions.threads}{cuda}"
 
 
 def _score_table(results: Results, row: Row) -> str:
     assert row.values is not None
     lines = ["| objective | search | held out |", "|---|---|---|"]
     for index, name in enumerate(results.objectives):
-        held_out = shown(row.held_out[index]) if row.held_out else "not scored"
-        lines.append(f"| {name} | {shown(row.values[index])} | {held_out} |")
+        held_out = _shown(row.held_out[index]) if row.held_out else "not scored"
+        lines.append(f"| {name} | {_shown(row.values[index])} | {held_out} |")
     return "\n".join(lines)
 
 
-def shown(measurement: Measurement) -> str:
-    """A value with its standard error, ``0.563 ± 0.029``."""
-    error = "" if measurement.stderr is None else f" ± {measurement.stderr:.3f}"
-    return f"{measurement.value:.3f}{error}"
+def _shown(measurement: Measurement) -> str:
+    return shown(measurement.value, measurement.stderr)
 
 
 def _parent_table(checked: Preflight) -> str:

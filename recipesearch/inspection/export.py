@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import StudyError
+from .. import __version__
+from ..errors import RefusedInput, StudyError
 from ..files import write_text
 from ..plan import Plan
 from ..preflight import Preflight
@@ -30,20 +31,31 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
     if row.values is None or row.recipe is None:
         raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")
     recipe = checked.space.express(row.genome)
+    if recipe.digest != row.recipe:
+        raise RefusedInput(
+            f"trial {row.number} was scored with other parents: one has changed since; restore it, "
+            "or search again under a new name"
+        )
     references = _references(checked, recipe, folder, portable)
     provenance = _provenance(checked.plan, checked.pool.parents, results, row)
     text = to_yaml(recipe, lambda parent: references[parent], provenance)
     target = folder / RECIPE_FILE
     try:
         write_text(target, text)
-        write_text(folder / "README.md", model_card(checked, results, row, text))
+        write_text(
+            folder / "README.md",
+            model_card(checked, results, row, text, stock=_stock_reads(references.values())),
+        )
     except OSError as error:
         raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
     return target
 
 
 def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
-    written = {checked.pool.parents[name]: text for name, text in checked.plan.parents.items()}
+    written = {
+        checked.pool.parents[name]: _portable(text, checked.plan.folder, folder)
+        for name, text in checked.plan.parents.items()
+    }
     references: dict[Parent, str] = {}
     for parent in recipe.parents():
         if isinstance(parent.source, Recipe):
@@ -51,6 +63,13 @@ def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool
         else:
             references[parent] = written[parent] if portable else parent.reference
     return references
+
+
+def _portable(reference: str, study: Path, folder: Path) -> str:
+    """A reference as the study file has it; a relative path starts at the exported recipe instead."""
+    if (study / reference).exists() and not Path(reference).is_absolute():
+        return os.path.relpath(study / reference, folder.absolute())
+    return reference
 
 
 def _write_ancestor(parent: Parent, recipe: Recipe, folder: Path) -> str:
@@ -73,21 +92,21 @@ def _provenance(plan: Plan, parents: Mapping[str, Parent], results: Results, row
         "device": conditions.device,
         "threads": conditions.threads,
         "chat_template": conditions.chat_template,
-        "batch_size": plan.engine.batch_size,
-        "versions": {name: _version(name) for name in ("recipesearch", "mergekit", "torch", "transformers")},
+        "batch_size": conditions.batch_size,
+        "versions": f"recipesearch {__version__}/{conditions.versions}",
         "parents": {
             name: {"reference": plan.parents[name], "digest": p.digest} for name, p in parents.items()
         },
-        "scores": _scores(results, row),
+        "scores": _scores(plan, results, row),
     }
 
 
-def _scores(results: Results, row: Row) -> dict[str, Any]:
+def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
     scores = {}
     for index, objective in enumerate(results.identity["objectives"]):
         assert row.values is not None
         entry = {
-            "task": objective["spec"],
+            "task": _task_reference(plan, plan.objectives[index].task),
             "task_hash": objective["task"],
             "metric": objective["metric"],
             "value": row.values[index].value,
@@ -100,8 +119,11 @@ def _scores(results: Results, row: Row) -> dict[str, Any]:
     return scores
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def _stock_reads(references: Iterable[str]) -> bool:
+    """Whether stock mergekit resolves the references by itself: folders and hub ids, without adapters."""
+    return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
+
+
+def _task_reference(plan: Plan, task: str) -> str:
+    """A task as anybody on this machine finds it: its zoo or registered name, else its absolute path."""
+    return task if task.startswith("zoo") else plan.locate(task)

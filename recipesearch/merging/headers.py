@@ -48,12 +48,7 @@ class Checkpoint:
     @property
     def layers(self) -> int:
         """The number of hidden layers."""
-        return int(self.config.get("num_hidden_layers", 0))
-
-    @property
-    def bytes(self) -> int:
-        """The size of all tensors, in bytes."""
-        return sum(header.stop - header.start for header in self.tensors.values())
+        return int(self.config["num_hidden_layers"])
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
@@ -65,6 +60,10 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     if not directory.is_dir():
         raise RefusedInput(f"{directory}: no such model folder; check the path in the study file")
     config = _read_json(directory / "config.json")
+    if not isinstance(config.get("num_hidden_layers"), int):
+        raise RefusedInput(
+            f"{directory}: its config has no num_hidden_layers; only one-stack decoder models can be merged"
+        )
     if "auto_map" in config:
         raise RefusedInput(f"{directory}: its config asks for remote code (auto_map), which is never run")
     tensors: dict[str, TensorHeader] = {}

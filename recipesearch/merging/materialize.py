@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from mergekit.common import ModelReference
 
 from ..errors import StudyError
@@ -28,10 +31,17 @@ def merger(parents: Iterable[Parent], device: str = "cpu") -> Merger:
     return Merger(ResidentParents(directories(parents), device), device)
 
 
+def built_folder(digest: str) -> Path:
+    """Where a recipe or adapter parent is built, with the versions and threads that its bits depend on."""
+    # Hashed: torch's version may hold a '+', which mergekit would read as an adapter.
+    build = (version("mergekit"), version("torch"), torch.get_num_threads(), digest)
+    return cache_dir() / "models" / hashlib.sha256(repr(build).encode()).hexdigest()
+
+
 def _directory(parent: Parent) -> Path:
     if isinstance(parent.source, str) and not parent.adapter:
         return model_directory(parent)
-    target = cache_dir() / "models" / parent.digest
+    target = built_folder(parent.digest)
     if not target.exists():
         try:
             _build(parent, target)

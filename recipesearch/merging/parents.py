@@ -7,10 +7,11 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from ..errors import RefusedInput
+from ..errors import PlanError, RefusedInput
 from ..files import cache_dir, write_text
-from ..recipe import Parent
+from ..recipe import Parent, Recipe
 from ..recipe_yaml import from_yaml
 from ..zoo import resolve
 from .headers import Checkpoint, read_checkpoint
@@ -33,6 +34,7 @@ COMPANIONS = (
 )
 _FORMAT = "3"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
 _CHUNK = 1 << 24
+_OPEN: list[Path] = []  # the recipe files being read, outermost first
 
 
 def identify(reference: str, folder: Path) -> Parent:
@@ -43,6 +45,7 @@ def identify(reference: str, folder: Path) -> Parent:
     revision is pinned to the commit found. Raises RefusedInput for a missing, unsafe or damaged model and
     PlanError for an unreadable recipe.
     """
+    _require_plain(reference, folder)
     model, _, adapter = reference.partition("+")
     parent = _recipe_parent(model, folder) if model.endswith((".yaml", ".yml")) else _model(model, folder)
     if not adapter:
@@ -50,6 +53,22 @@ def identify(reference: str, folder: Path) -> Parent:
     adapter_path = _local(adapter, folder)
     digest = _hash(parent.digest, _adapter_digest(adapter_path))
     return Parent(digest, parent.source, parent.revision, str(adapter_path))
+
+
+def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause."""
+    path = path.absolute()
+    if path in _OPEN:
+        raise PlanError(f"{path}: the recipe is its own parent")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot read the recipe ({error}); give a mergekit YAML file") from error
+    _OPEN.append(path)
+    try:
+        return from_yaml(text, lambda reference: identify(reference, path.parent))
+    finally:
+        _OPEN.remove(path)
 
 
 def model_directory(parent: Parent) -> Path:
@@ -91,11 +110,17 @@ def _model(reference: str, folder: Path) -> Parent:
 
 
 def _recipe_parent(reference: str, folder: Path) -> Parent:
-    path = _local(reference, folder)
-    if not path.exists():
-        raise RefusedInput(f"{path}: no such recipe file; check the path in the study file")
-    recipe, _ = from_yaml(path.read_text("utf-8"), lambda inner: identify(inner, path.parent))
+    recipe, _ = read_recipe(_local(reference, folder))
     return Parent(recipe.digest, recipe)
+
+
+def _require_plain(reference: str, folder: Path) -> None:
+    """mergekit reads '@' and '+' in a path as revision and adapter, in its YAML too."""
+    path = resolve(reference) or _local(reference, folder)
+    if path.exists() and any(sign in str(path) for sign in "@+"):
+        raise RefusedInput(
+            f"{path}: mergekit reads '@' and '+' in a path as revision and adapter; rename or link the folder"
+        )
 
 
 def _local(reference: str, folder: Path) -> Path:

@@ -18,19 +18,20 @@ from .headers import read_checkpoint
 
 def command(recipe_file: Path, output: Path, seed: int, threads: int, device: str = "cpu") -> list[str]:
     """The ``mergekit-yaml`` command that rebuilds a recipe: bits depend on the seed, threads and device."""
-    tool = str(Path(sys.executable).with_name("mergekit-yaml"))
-    words = [tool, str(recipe_file), str(output), "--random-seed", str(seed), "-j", str(threads)]
+    words = ["mergekit-yaml", str(recipe_file), str(output), "--random-seed", str(seed), "-j", str(threads)]
     return words + (["--cuda"] if device == "cuda" else [])
 
 
 def printed(words: list[str]) -> str:
     """The command as a user types it."""
-    return shlex.join([Path(words[0]).name, *words[1:]])
+    return shlex.join(words)
 
 
 def run(words: list[str]) -> None:
     """Runs the command off line. Raises VerificationFailed with mergekit's last line if it fails."""
     environment = dict(os.environ, HF_HUB_OFFLINE="1")
+    # mergekit-yaml's own entry point: its script need not be on the path, or beside this interpreter.
+    words = [sys.executable, "-m", "mergekit.scripts.run_yaml", *words[1:]]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]

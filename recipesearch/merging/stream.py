@@ -95,7 +95,7 @@ class Merger:
             yield from self._job(recipe.slices[0], readers[0], weight, None)
         position = 0
         for part, reader in zip(recipe.slices, readers, strict=True):
-            depth = _depth(part, architecture.num_layers())
+            depth = self._depth(part)
             for index in range(depth):
                 settings = reader.with_t(index / (depth - 1) if depth > 1 else 1)
                 for row, weight in enumerate(self._layer(lead, position)):
@@ -140,6 +140,18 @@ class Merger:
     def _module(self, parent: Parent) -> ConfiguredModuleArchitecture:
         (name,) = self._architectures[parent].info.modules
         return self._architectures[parent].get_module(name)
+
+    def _depth(self, part: Slice) -> int:
+        """The number of layers of a slice; a source without a range has all of its own model's."""
+        depths = {
+            self._module(source.parent).num_layers()
+            if source.layers is None
+            else source.layers[1] - source.layers[0]
+            for source in part.sources
+        }
+        if len(depths) != 1:
+            raise RefusedInput(f"the sources of a slice have different numbers of layers: {sorted(depths)}")
+        return depths.pop()
 
     def _layer(self, parent: Parent, index: int) -> list[WeightInfo]:
         """A layer's weights; kept, since mergekit validates each name anew at every call."""
@@ -259,10 +271,3 @@ def _slices(recipe: Recipe, config: MergeConfiguration) -> list[OutputSliceDefin
         for model in config.models or []
     ]
     return [OutputSliceDefinition.model_validate({"sources": sources})]
-
-
-def _depth(part: Slice, layers: int) -> int:
-    depths = {layers if s.layers is None else s.layers[1] - s.layers[0] for s in part.sources}
-    if len(depths) != 1:
-        raise RefusedInput(f"the sources of a slice have different numbers of layers: {sorted(depths)}")
-    return depths.pop()

@@ -58,6 +58,7 @@ class _RequestForm:
             rank=0,
             world_size=1,
             apply_chat_template=chat_template,
+            fewshot_as_multiturn=chat_template,  # as simple_evaluate does
             chat_template=lm.apply_chat_template if chat_template else None,
             tokenizer_name=lm.tokenizer_name if chat_template else "",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlanError, RefusedInput
+from ..errors import PlanError, RefusedInput, nearest
 from ..score import Objective
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class LoadedTask:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of the metrics that the task computes."""
-        return tuple(self.task.aggregation())
+        """The names of the metrics that the task computes; those of further filters as ``metric,filter``."""
+        names = list(self.task.aggregation())
+        further = [ensemble.name for ensemble in getattr(self.task, "_filters", [])][1:]
+        return (*names, *(f"{name},{filter_name}" for filter_name in further for name in names))
 
 
 def load_tasks(specs: Sequence[str]) -> list[LoadedTask]:
@@ -49,8 +51,7 @@ def load_tasks(specs: Sequence[str]) -> list[LoadedTask]:
 def require_metric(loaded: LoadedTask, objective: Objective) -> None:
     """Raises PlanError, naming the nearest known one, if the task does not compute the metric."""
     if objective.metric not in loaded.metrics:
-        near = difflib.get_close_matches(objective.metric, loaded.metrics, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(loaded.metrics)}"
+        hint = nearest(objective.metric, loaded.metrics)
         raise PlanError(f"task '{objective.task}' has no metric '{objective.metric}': {hint}")
 
 
@@ -70,7 +71,7 @@ def _load(manager: Any, spec: str) -> LoadedTask:
     if _is_path(spec) and not Path(spec).exists():
         raise PlanError(f"task file {spec} does not exist; check the path in the study file")
     if not _is_path(spec) and spec not in manager.all_tasks:
-        near = difflib.get_close_matches(spec, manager.all_tasks, n=1)
+        near = difflib.get_close_matches(spec, manager.all_tasks, n=1)  # of thousands: no list of all
         hint = f"did you mean '{near[0]}'?" if near else "give a registered name or a YAML path"
         raise PlanError(f"unknown task '{spec}': {hint}")
     if spec in manager.all_groups or spec in manager.all_tags:
@@ -78,12 +79,15 @@ def _load(manager: Any, spec: str) -> LoadedTask:
     try:
         found = manager.load(spec)
     except Exception as error:  # lm-eval raises whatever its loaders raise
-        raise PlanError(f"task '{spec}' cannot be loaded: {str(error).splitlines()[0]}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PlanError(f"task '{spec}' cannot be loaded: {reason}") from error
     if found.get("groups") or len(found["tasks"]) != 1:
         raise PlanError(f"'{spec}' is a group of {len(found['tasks'])} tasks; name its tasks one by one")
     (task,) = found["tasks"].values()
     if getattr(task, "UNSAFE_CODE", False):
         raise RefusedInput(f"task '{spec}' runs code that the model writes; it is not supported")
+    if len(task.eval_docs) == 0:
+        raise PlanError(f"task '{spec}' has no documents; check its data files")
     if task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=_FEWSHOT_SEED)
@@ -97,18 +101,23 @@ def _content_hash(task: Task) -> str:
     """
     from importlib.metadata import version
 
-    config = {key: value for key, value in task.dump_config().items() if key not in _PLACES}
+    # The callables themselves: dump_config would give their text, with an address that changes.
+    whole = task.config.to_dict(keep_callable=True)
+    config = {key: value for key, value in whole.items() if key not in _PLACES}
     shots = list(task.fewshot_docs()) if task.get_config("num_fewshot") else []
     content = [version("lm_eval"), config, list(task.eval_docs), *([shots] if shots else [])]
     text = json.dumps(content, sort_keys=True, default=_as_text)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _as_text(value: object) -> str:
-    """What JSON cannot hold: a function by its source, since its address changes with every process."""
+def _as_text(value: object) -> object:
+    """What JSON cannot hold: a function by the file it stands in, whose other functions it may call."""
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
     if not callable(value):
         return str(value)
+    name = str(getattr(value, "__qualname__", type(value)))
     try:
-        return inspect.getsource(value)
+        return [name, Path(inspect.getfile(value)).read_text("utf-8")]
     except (OSError, TypeError):
-        return str(getattr(value, "__qualname__", type(value)))
+        return name

@@ -35,12 +35,11 @@ def identify_study(
         "objectives": [
             {
                 "name": goal.name,
-                "spec": objective.task,
                 "task": task,
                 "metric": goal.metric,
                 "maximize": goal.maximize,
             }
-            for goal, objective, task in zip(plan.goals, plan.objectives, tasks, strict=True)
+            for goal, task in zip(plan.goals, tasks, strict=True)
         ],
         "search": plan.search.model_dump(mode="json", exclude={"trials"}),
         "engine": {"label": conditions.engine, **asdict(conditions)},

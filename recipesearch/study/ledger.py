@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ..score import Measurement, TaskScore
 
@@ -55,19 +56,21 @@ Metrics = Mapping[str, Measurement]
 class Conditions:
     """What, beside recipe and task, can move a score. Scores under different conditions never mix.
 
-    Device and threads count, since some methods' bits depend on them.
+    Some methods' bits depend on device, threads and versions; padding, and so the batch size, moves logits.
     """
 
     kind: str
     device: str
     threads: int
+    batch_size: int
+    versions: str
     dtype: str
     chat_template: bool
 
     @property
     def engine(self) -> str:
-        """The engine's part of the ledger key, for instance ``transformers/cpu/threads=2``."""
-        return f"{self.kind}/{self.device}/threads={self.threads}"
+        """The engine's part of the ledger key, such as ``transformers/cpu/threads=2/batch=64/torch 2.13``."""
+        return f"{self.kind}/{self.device}/threads={self.threads}/batch={self.batch_size}/{self.versions}"
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,17 @@ class Ledger:
         _METADATA.create_all(engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Writes a recipe's scores in one transaction: after a crash, all of them are there or none."""
+        """Writes a recipe's scores in one transaction: after a crash, all of them are there or none.
+
+        A key that already has its row keeps it: another study, or another process, was first.
+        """
+        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         with self._engine.begin() as connection:
-            if connection.scalar(sa.select(_RECIPES.c.digest).filter_by(digest=recipe)) is None:
-                connection.execute(sa.insert(_RECIPES).values(digest=recipe, yaml=yaml))
+            connection.execute(insert(_RECIPES).values(digest=recipe, yaml=yaml).on_conflict_do_nothing())
             for score in scores:
-                row = connection.execute(
-                    sa.insert(_SCORES).values(
+                key = connection.scalar(
+                    insert(_SCORES)
+                    .values(
                         recipe=recipe,
                         task=score.task_hash,
                         engine=self._conditions.engine,
@@ -103,14 +110,15 @@ class Ledger:
                         score_seconds=seconds.score / len(scores),
                         at=datetime.now(UTC),
                     )
+                    .on_conflict_do_nothing()
+                    .returning(_SCORES.c.id)
                 )
-                key = row.inserted_primary_key
-                assert key is not None
-                items = [
-                    {"score": key[0], "item": item, "metrics": metrics}
-                    for item, metrics in score.items.items()
-                ]
-                connection.execute(sa.insert(_ITEMS), items)
+                if key is not None:
+                    items = [
+                        {"score": key, "item": item, "metrics": metrics}
+                        for item, metrics in score.items.items()
+                    ]
+                    connection.execute(sa.insert(_ITEMS), items)
 
     def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
         """What is known of a recipe: metrics by task hash, for those of ``tasks`` that were scored."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..plan import Plan, read_plan
 from ..score import Measurement
 from .identity import Identity
 from .ledger import Conditions, Ledger, Metrics, Seconds
-from .storage import open_storage
+from .storage import open_storage, require_studies
 
 # What the study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
@@ -97,16 +96,23 @@ class Results:
         """The recipe with the best value of an objective. Raises PlanError for an unknown name."""
         if objective not in self.objectives:
             raise PlanError(f"no objective '{objective}': it is one of {', '.join(self.objectives)}")
-        self._require_scores()
+        self.require_scores()
         index = self.objectives.index(objective)
         return min(self.scored, key=lambda row: self.loss(row)[index])
 
+    def best_value(self, objective: str) -> float:
+        """The best value of an objective."""
+        values = self.best(objective).values
+        assert values is not None
+        return values[self.objectives.index(objective)].value
+
     def knee(self) -> Row:
         """The front's best compromise (see pareto.knee)."""
-        self._require_scores()
+        self.require_scores()
         return self.scored[pareto.knee(self.losses())]
 
-    def _require_scores(self) -> None:
+    def require_scores(self) -> None:
+        """Raises StudyError if nothing is scored yet."""
         if not self.scored:
             raise StudyError("the study has no scored recipe yet; run it first")
 
@@ -116,10 +122,11 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
 
     Raises StudyError if the database or the study is not there.
     """
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise StudyError(f"there is no study database at {url.removeprefix('sqlite:///')} yet; run it first")
+    require_studies(url)
     storage = open_storage(url)
     names = [name] if name else optuna.get_all_study_names(storage)
+    if not names:
+        raise StudyError("the database holds no study yet; run one first")
     if len(names) != 1:
         raise PlanError(f"the database holds {len(names)} studies; name one: {', '.join(sorted(names))}")
     try:
@@ -131,7 +138,7 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
     stored = study.user_attrs.get(PLAN)
     if stored is None or IDENTITY not in study.user_attrs:
         raise StudyError(f"study '{names[0]}' was not begun by recipesearch, or its first run was cut short")
-    plan = read_plan(stored, stored["folder"], f"study '{names[0]}'")
+    plan = read_plan({**stored, "storage": url}, stored["folder"], f"study '{names[0]}'")
     return plan, read_results(study, Ledger(storage.engine, conditions_of(study.user_attrs[IDENTITY])))
 
 

@@ -26,6 +26,10 @@ def open_storage(url: str) -> RDBStorage:
     the database cannot be reached.
     """
     sqlite = url.startswith("sqlite")
+    if not sqlite and not url.startswith("postgresql"):
+        raise StudyError(
+            f"storage {_public(url)}: write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        )
     try:
         if sqlite:
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -33,11 +37,31 @@ def open_storage(url: str) -> RDBStorage:
         storage = RDBStorage(url, engine_kwargs=arguments or {"pool_pre_ping": True})
     except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StudyError(f"cannot open the study's storage {_public(url)}: {reason}") from error
+        raise StudyError(
+            f"cannot open the study's storage {_public(url)}: {reason}; check the address and its server "
+            "(PostgreSQL needs the extra: pip install 'recipesearch[postgres]')"
+        ) from error
     if sqlite:
         sa.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()  # connections made so far lack the settings
     return storage
+
+
+def require_studies(url: str) -> None:
+    """Raises StudyError if a SQLite file is missing or holds no studies: looking must not create any."""
+    file = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite"):
+        return
+    if not file.is_file():
+        raise StudyError(f"there is no study database at {file} yet; run it first")
+    engine = sa.create_engine(url)
+    try:
+        if not sa.inspect(engine).has_table("studies"):
+            raise StudyError(f"{file} is a database without studies; check the name")
+    except sa.exc.DatabaseError as error:
+        raise StudyError(f"{file} is not a readable database ({error.orig}); check the name") from error
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -48,7 +72,7 @@ def sole_runner(storage: RDBStorage, name: str) -> Iterator[None]:
     for one that a crash left behind.
     """
     engine = storage.engine
-    held = _sqlite_lock(engine) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
+    held = _sqlite_lock(engine, name) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
     with held as free:
         if not free:
             raise StudyError(f"study '{name}' is being run by another process; wait for it, or stop it")
@@ -61,8 +85,9 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 
 
 @contextmanager
-def _sqlite_lock(engine: sa.Engine) -> Iterator[bool]:
-    handle = os.open(f"{engine.url.database}-runner", os.O_CREAT | os.O_RDWR, 0o644)
+def _sqlite_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
+    key = hashlib.sha256(name.encode()).hexdigest()[:8]
+    handle = os.open(f"{engine.url.database}-runner-{key}", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield True
@@ -86,4 +111,7 @@ def _postgres_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
 
 def _public(url: str) -> str:
     """The URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return repr(url.rpartition("@")[2])

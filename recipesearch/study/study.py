@@ -96,14 +96,13 @@ class Study:
         )
 
     def tell(self, candidate: Candidate, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Commits a candidate's scores to the ledger, then completes its trial."""
-        self.score_apart(candidate.recipe, scores, seconds)
-        self._complete(
-            candidate.trial, candidate.recipe.digest, {score.task_hash: score.metrics for score in scores}
-        )
+        """Commits a candidate's scores to the ledger, then completes its trial with what stands there."""
+        digest = candidate.recipe.digest
+        self.commit(candidate.recipe, scores, seconds)
+        self._complete(candidate.trial, digest, self.ledger.metrics(digest, self._tasks))
 
-    def score_apart(self, recipe: Recipe, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Commits scores that are not the search's own, such as held-out ones."""
+    def commit(self, recipe: Recipe, scores: Sequence[TaskScore], seconds: Seconds) -> None:
+        """Commits a recipe's scores to the ledger, and nothing else: held-out ones, for instance."""
         text = to_yaml(recipe, lambda parent: parent.reference, {})
         self.ledger.commit(recipe.digest, text, scores, seconds)
 
@@ -192,6 +191,11 @@ class Study:
         stored = self._study.user_attrs.get(IDENTITY)
         if stored is not None:
             require_same(self._plan.name, stored, identity)
+        elif any(SEED not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False)):
+            raise StudyError(
+                f"the storage holds a study '{self._plan.name}' that recipesearch did not begin; "
+                "give the plan another name"
+            )
         queue = seeds(self._space)
         # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
         if stored is None:
@@ -201,7 +205,8 @@ class Study:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.set_metric_names(self._metric_names())
             self._study.set_user_attr(IDENTITY, dict(identity))
-        self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json()))
+        # Without the storage, whose URL may hold a password, for everybody who may look at the study.
+        self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json(exclude={"storage"})))
 
     def _metric_names(self) -> list[str]:
         return ["scalarized"] if self._scalar is not None else [o["name"] for o in self.objectives]

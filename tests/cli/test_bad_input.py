@@ -1,4 +1,4 @@
-"""Bad input never costs data: a clear message, the documented exit code, no traceback, nothing half-written."""
+"""Bad input never costs data: a clear message, its exit code, no traceback, nothing half-written."""
 
 import errno
 import json
@@ -135,7 +135,9 @@ def test_nan_in_a_parent_fails_its_trials_and_stays_off_the_front(
     save_file(tensors, parent / "model.safetensors", metadata={"format": "pt"})
     parents = {"math": "zoo:math", "lang": "zoo:lang", "broken": str(parent)}
     space = {"weights": {"methods": ["linear"], "parents": "subset"}}
-    study = plan_file(make_plan(parents=parents, space=space, search={"trials": 6, "population": 4, "seed": 2}))
+    study = plan_file(
+        make_plan(parents=parents, space=space, search={"trials": 6, "population": 4, "seed": 2})
+    )
     assert command("run", study).code == 0
     status = json.loads(command("status", study, "--json").out)
     assert status["scored"] == 6

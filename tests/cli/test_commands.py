@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,25 +65,69 @@ def test_export_merge_verify(command: Command, study: Path, tmp_path: Path) -> N
     assert command("export", study, "-o", out, "--best", "addition_b_search.exact_match").code == 0
     recipe = out / "recipe.yaml"
     raw = yaml.safe_load(recipe.read_text())
-    assert set(raw["recipesearch"]["scores"]) == {"addition_b_search.exact_match", "reading_b_search.exact_match"}
+    assert set(raw["recipesearch"]["scores"]) == {
+        "addition_b_search.exact_match",
+        "reading_b_search.exact_match",
+    }
     card = (out / "README.md").read_text()
     assert card.startswith("---\n")
     assert "tags:\n- mergekit\n- merge" in card
     assert f"--random-seed {raw['recipesearch']['seed']} -j 1" in card
     assert command("merge", recipe, "-o", tmp_path / "model").code == 0
-    assert (tmp_path / "model" / "model.safetensors").exists() or list((tmp_path / "model").glob("*.safetensors"))
+    assert (tmp_path / "model" / "model.safetensors").exists() or list(
+        (tmp_path / "model").glob("*.safetensors")
+    )
     proof = json.loads(command("verify", recipe, "--json").out)
     assert proof["tensors"] == 39
-    plan, results = open_results(load_plan(study).storage_url)
+    _plan, results = open_results(load_plan(study).storage_url)
     best = results.best("addition_b_search.exact_match")
     assert best.values is not None
     assert list(proof["scores"].values()) == [value.value for value in best.values]
 
 
-def test_portable_export_names_parents_as_the_study_does(command: Command, study: Path, tmp_path: Path) -> None:
+def test_portable_export_names_parents_as_the_study_does(
+    command: Command, study: Path, tmp_path: Path
+) -> None:
     assert command("export", study, "-o", tmp_path / "w", "--portable").code == 0
     raw = yaml.safe_load((tmp_path / "w" / "recipe.yaml").read_text())
     assert {s["model"] for part in raw["slices"] for s in part["sources"]} <= {"zoo:math", "zoo:lang"}
+
+
+def test_a_study_with_relative_tasks_is_verified_from_anywhere(
+    command: Command, make_plan: MakePlan, small_tasks: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "tasks").symlink_to(Path(small_tasks["addition_b_search"]).parent)
+    goals = [{"task": "tasks/addition_b_search.yaml", "metric": "exact_match"}]
+    plan = make_plan(objectives=goals, search={"trials": 3, "population": 4, "seed": 1})
+    assert command("run", plan.folder / "study.yaml").code == 0
+    out = tmp_path / "some" / "where"
+    assert command("export", plan.folder / "study.yaml", "-o", out).code == 0
+    assert command("verify", out / "recipe.yaml").code == 0
+
+
+def test_export_refuses_a_trial_whose_parents_have_changed(
+    command: Command, make_plan: MakePlan, zoo: Path, tmp_path: Path
+) -> None:
+    parent = shutil.copytree(zoo / "lang", tmp_path / "lang")
+    plan = make_plan(
+        parents={"math": "zoo:math", "lang": "lang"}, search={"trials": 3, "population": 4, "seed": 1}
+    )
+    assert command("run", plan.folder / "study.yaml").code == 0
+    shutil.copytree(zoo / "base", parent, dirs_exist_ok=True)
+    ended = command(
+        "export", plan.folder / "study.yaml", "-o", tmp_path / "out", "--best", plan.goals[1].name
+    )
+    assert ended.code == 3
+    assert "one has changed since" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_shown_recipes_are_exact_on_any_width(
+    command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = command("show", study, 0).out
+    assert json.loads(command("show", study, 0, "--json").out)["yaml"] in shown
 
 
 def test_export_of_the_whole_front(command: Command, study: Path, tmp_path: Path) -> None:

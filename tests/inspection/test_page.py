@@ -17,7 +17,7 @@ from recipesearch.inspection.page_template import SCRIPT
 from recipesearch.plan import Plan
 from recipesearch.study.results import Results
 
-HOSTILE = "<script>alert('x')</script>"
+HOSTILE = "<script>alert('x')<script>"
 
 
 class Elements(HTMLParser):

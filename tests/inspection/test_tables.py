@@ -24,7 +24,7 @@ from recipesearch.study.results import Results, open_results
 from recipesearch.study.storage import open_storage
 from recipesearch.study.study import Study
 
-_CONDITIONS = Conditions(kind="transformers", device="cpu", threads=2, dtype="float32", chat_template=False)
+_CONDITIONS = Conditions("transformers", "cpu", 2, 64, "torch x", "float32", False)
 
 
 @dataclass
@@ -67,9 +67,7 @@ def make_study(
         study.tell(candidate, _scores(tasks, trial.values), Seconds(0.5, 1.5))
         if held_out:
             worse = [value - 0.2 for value in trial.values]
-            study.score_apart(
-                candidate.recipe, _scores([f"held{t}" for t in tasks], worse), Seconds(0.0, 1.0)
-            )
+            study.commit(candidate.recipe, _scores([f"held{t}" for t in tasks], worse), Seconds(0.0, 1.0))
     return open_results(url, name)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from recipesearch.errors import StudyError, TrialFailed  # noqa: E402
 from recipesearch.files import cache_dir  # noqa: E402
 from recipesearch.merging import materialize  # noqa: E402
-from recipesearch.merging.materialize import directories, merger, write_recipe  # noqa: E402
+from recipesearch.merging.materialize import built_folder, directories, merger, write_recipe  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze  # noqa: E402
 
@@ -84,14 +84,14 @@ def test_recipes_nest_to_any_depth(family):
     outer = average(Parent(middle.digest, middle), family["base"])
     tensors(outer)
     built = {path.name for path in (cache_dir() / "models").iterdir()}
-    assert built == {inner.digest, middle.digest}
+    assert built == {built_folder(inner.digest).name, built_folder(middle.digest).name}
 
 
 def test_a_built_parent_is_read_from_the_cache_the_second_time(family, monkeypatch):
     inner = average(family["math"], family["lang"])
     outer = average(family["base"], Parent(inner.digest, inner))
     first = tensors(outer)
-    file = cache_dir() / "models" / inner.digest / "model.safetensors"
+    file = built_folder(inner.digest) / "model.safetensors"
     before = file.stat()
     assert same(tensors(outer), first)
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -127,7 +127,7 @@ def mergekits_own(zoo, adapter, scratch):
 def test_an_adapter_parent_is_the_model_that_mergekit_makes_of_it(family, zoo, adapter, tmp_path):
     parent = identify(f"{zoo / 'math'}+{adapter}", zoo)
     (folder,) = directories([parent]).values()
-    assert folder == cache_dir() / "models" / parent.digest
+    assert folder == built_folder(parent.digest)
     expected = mergekits_own(zoo, adapter, tmp_path / "lora")
     assert same(stored(folder), expected)
     assert not same(expected, stored(zoo / "math"))
@@ -154,7 +154,9 @@ def test_an_adapted_model_is_read_from_the_cache_the_second_time(zoo, adapter):
     before = (folder / "model.safetensors").stat()
     assert directories([parent]) == {parent: folder}
     assert (folder / "model.safetensors").stat().st_mtime_ns == before.st_mtime_ns
-    assert [path.name for path in folder.parent.iterdir()] == [parent.digest]  # no scratch is left
+    assert [path.name for path in folder.parent.iterdir()] == [
+        built_folder(parent.digest).name
+    ]  # no scratch is left
 
 
 def test_an_adapter_on_a_recipe_is_applied_to_the_recipes_model(family, zoo, adapter, tmp_path):

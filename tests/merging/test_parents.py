@@ -208,11 +208,27 @@ def test_a_recipe_file_is_a_parent_by_its_recipes_digest(zoo, tmp_path):
 
 
 def test_a_recipe_file_that_is_missing_or_unreadable_is_refused(tmp_path):
-    with pytest.raises(RefusedInput, match="no such recipe file"):
-        identify("missing.yaml", tmp_path)
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing.yaml", "folder.yaml", "binary.yaml"):
+        with pytest.raises(PlanError, match=f"{name}: cannot read the recipe"):
+            identify(name, tmp_path)
     (tmp_path / "bad.yaml").write_text("merge_method: ties\nmodels: []\nwieght: 1")
     with pytest.raises(PlanError, match="wieght"):
         identify("bad.yaml", tmp_path)
+
+
+def test_a_recipe_that_is_its_own_parent_is_refused(tmp_path):
+    (tmp_path / "self.yaml").write_text("merge_method: linear\nmodels: [{model: self.yaml}]")
+    with pytest.raises(PlanError, match="its own parent"):
+        identify("self.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a+b", "user@host"])
+def test_a_path_that_mergekit_would_misread_is_refused(zoo, tmp_path, name):
+    shutil.copytree(zoo / "math", tmp_path / name)
+    with pytest.raises(RefusedInput, match="rename or link"):
+        identify(name, tmp_path)
 
 
 @pytest.fixture

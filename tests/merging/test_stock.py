@@ -67,9 +67,8 @@ def test_the_command_fixes_seed_threads_and_device(tmp_path):
     assert text.startswith("mergekit-yaml '")
     assert text.endswith("--random-seed 7 -j 3")
     assert stock.printed(stock.command(tmp_path, tmp_path, 0, 1, "cuda")).endswith("--cuda")
-    assert shutil.which(words[0])
 
 
 def test_a_failing_command_reports_its_last_line(tmp_path):
-    with pytest.raises(VerificationFailed, match="cannot access"):
-        stock.run(["ls", str(tmp_path / "nowhere")])
+    with pytest.raises(VerificationFailed, match="nowhere"):
+        stock.run(stock.command(tmp_path / "nowhere", tmp_path / "out", 0, 1))

@@ -166,7 +166,7 @@ def test_an_unknown_metric_is_a_plan_error_with_the_nearest(write):
     require_metric(loaded, Objective("sums", "exact_match"))
     with pytest.raises(PlanError, match="no metric 'exact_macth': did you mean 'exact_match'"):
         require_metric(loaded, Objective("sums", "exact_macth"))
-    with pytest.raises(PlanError, match="it has: exact_match"):
+    with pytest.raises(PlanError, match="known: exact_match"):
         require_metric(loaded, Objective("sums", "bleu"))
 
 

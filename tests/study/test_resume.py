@@ -33,6 +33,14 @@ def history(results: Results) -> list[tuple[Any, ...]]:
     return [(row.number, row.state, row.recipe, dict(row.genome), row.values) for row in results.rows]
 
 
+def run_interrupted(monkeypatch: pytest.MonkeyPatch, plan: Plan, stage: Stage, at_call: int) -> None:
+    """A run that ends by interruption at a stage."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, stage, at_call)
+        with pytest.raises(KeyboardInterrupt):
+            search.run(plan)
+
+
 def interrupt(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_call: int) -> None:
     """Lets the ``at_call``-th call at a stage raise what Ctrl-C raises, once."""
     owner, name = stage
@@ -64,9 +72,7 @@ def test_interrupted_at_any_stage_it_becomes_the_same_study(
         uninterrupted["rows"] = history(search.run(make_plan("plain")))
     plan = make_plan("cut")
     for at_call in (3, 8):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt(patch, STAGES[stage], at_call)
-            search.run(plan)
+        run_interrupted(monkeypatch, plan, STAGES[stage], at_call)
     results = search.run(plan)
     assert history(results) == uninterrupted["rows"]
     assert len(results.scored) == 12
@@ -83,9 +89,7 @@ def test_every_sampler_resumes_exactly(
     whole = history(search.run(make_plan("whole", **changes)))
     plan = make_plan("cut", **changes)
     for at_call in (2, 5):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt(patch, STAGES["scoring"], at_call)
-            search.run(plan)
+        run_interrupted(monkeypatch, plan, STAGES["scoring"], at_call)
     assert history(search.run(plan)) == whole
 
 
@@ -108,9 +112,7 @@ def test_an_interrupted_queue_of_seeds_is_completed(
 ) -> None:
     whole = history(search.run(make_plan("whole")))
     plan = make_plan("cut")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, (optuna.Study, "enqueue_trial"), 2)
-        search.run(plan)
+    run_interrupted(monkeypatch, plan, (optuna.Study, "enqueue_trial"), 2)
     assert history(search.run(plan)) == whole
 
 
@@ -120,9 +122,7 @@ def test_the_same_plan_gives_the_same_study_on_postgresql(
     whole = history(search.run(make_plan("whole")))
     plan = make_plan("on-postgres", storage=postgres)
     for stage in ("scored, not committed", "committed, Optuna not told"):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt(patch, STAGES[stage], 4)
-            search.run(plan)
+        run_interrupted(monkeypatch, plan, STAGES[stage], 4)
     assert history(search.run(plan)) == whole
 
 

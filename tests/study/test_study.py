@@ -1,6 +1,5 @@
 """The study and its ledger: seeds breed, repeats are free, and scores of different conditions never mix."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from recipesearch.study.results import open_results
 from recipesearch.study.storage import open_storage, sole_runner
 
 MakePlan = Callable[..., Plan]
-CONDITIONS = Conditions("transformers", "cpu", 1, "float32", False)
+CONDITIONS = Conditions("transformers", "cpu", 1, 64, "torch x", "float32", False)
 
 
 def stored(plan: Plan) -> optuna.Study:
@@ -86,14 +85,30 @@ def test_every_key_has_one_row_and_every_item_is_kept(make_plan: MakePlan) -> No
     assert sum(kept) / len(kept) == pytest.approx(row.values[0].value)
 
 
-def test_the_ledger_refuses_a_second_row_for_a_key_and_keeps_the_first(tmp_path: Any) -> None:
+def test_a_key_keeps_its_first_row(tmp_path: Any) -> None:
+    """Another study in the same database, or another process, may have been first."""
     ledger = Ledger(open_storage(f"sqlite:///{tmp_path}/x.db").engine, CONDITIONS)
     score = TaskScore("task", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": 1}})
     ledger.commit("recipe", "yaml", [score], Seconds(0, 0))
-    other = replace(score, metrics={"acc": Measurement(0.9, 0.1)})
-    with pytest.raises(sa.exc.IntegrityError):
-        ledger.commit("recipe", "yaml", [other], Seconds(0, 0))
-    assert ledger.metrics("recipe", ["task"])["task"]["acc"].value == 0.5
+    other = replace(score, metrics={"acc": Measurement(0.9, 0.1)}, items={"0": {"acc": 0}})
+    more = replace(score, task_hash="more")
+    ledger.commit("recipe", "yaml", [other, more], Seconds(0, 0))
+    metrics = ledger.metrics("recipe", ["task", "more"])
+    assert metrics["task"]["acc"].value == 0.5
+    assert set(metrics) == {"task", "more"}
+    assert ledger.items("recipe", "task") == {"0": {"acc": 1}}
+
+
+def test_a_study_takes_what_another_with_fewer_tasks_has_scored(
+    make_plan: MakePlan, small_tasks: dict[str, str]
+) -> None:
+    goals = [
+        {"task": small_tasks[f"{name}_search"], "metric": "exact_match"}
+        for name in ("addition_b", "reading_b")
+    ]
+    first = search.run(make_plan("first", storage="sqlite:///shared.db", objectives=goals[:1]))
+    second = search.run(make_plan("second", storage="sqlite:///shared.db", objectives=goals))
+    assert len(first.scored) == len(second.scored) == 12
 
 
 def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Any) -> None:
@@ -158,7 +173,7 @@ def test_a_study_in_which_everything_fails_stops_and_says_why(
         raise TrialFailed("out of memory")
 
     monkeypatch.setattr(Scorer, "score", never)
-    with pytest.raises(StudyError, match="in a row.*out of memory"):
+    with pytest.raises(StudyError, match=r"in a row.*out of memory"):
         search.run(make_plan())
 
 
@@ -208,4 +223,59 @@ def test_the_plan_is_stored_with_the_study(make_plan: MakePlan) -> None:
     plan = make_plan()
     search.run(plan)
     loaded, _ = open_results(plan.storage_url)
-    assert json.loads(loaded.model_dump_json()) == json.loads(plan.model_dump_json())
+    assert loaded.storage_url == plan.storage_url
+    without = {"storage"}
+    assert loaded.model_dump(exclude=without) == plan.model_dump(exclude=without)
+
+
+def test_the_storage_and_its_password_are_not_stored(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    search.run(plan)
+    assert "storage" not in stored(plan).user_attrs["plan"]
+
+
+def test_a_study_of_the_same_name_by_another_tool_is_left_alone(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    other = optuna.create_study(study_name=plan.name, storage=open_storage(plan.storage_url))
+    other.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    with pytest.raises(StudyError, match="did not begin"):
+        search.run(plan)
+
+
+def test_looking_creates_nothing(tmp_path: Any) -> None:
+    with pytest.raises(StudyError, match="no study database"):
+        open_results(f"sqlite:///{tmp_path}/absent.db")
+    foreign = sa.create_engine(f"sqlite:///{tmp_path}/foreign.db")
+    with foreign.begin() as connection:
+        connection.execute(sa.text("create table mine (x int)"))
+    with pytest.raises(StudyError, match="without studies"):
+        open_results(f"sqlite:///{tmp_path}/foreign.db")
+    assert sa.inspect(foreign).get_table_names() == ["mine"]
+    (tmp_path / "text.db").write_text("no database " * 99)
+    with pytest.raises(StudyError, match="not a readable database"):
+        open_results(f"sqlite:///{tmp_path}/text.db")
+
+
+def test_what_a_library_raises_is_the_candidates_failure(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Scorer.score, []
+
+    def sometimes(self: Scorer, lm: Any) -> list[TaskScore]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("CUDA out of memory\nand more")
+        return original(self, lm)
+
+    monkeypatch.setattr(Scorer, "score", sometimes)
+    results = search.run(make_plan())
+    assert [row.cause for row in results.rows if row.cause] == ["RuntimeError: CUDA out of memory"]
+    assert len(results.scored) == 12
+
+
+def test_a_held_out_task_that_the_search_asks_is_refused(
+    make_plan: MakePlan, small_tasks: dict[str, str]
+) -> None:
+    tasks = [small_tasks["addition_b_search"], small_tasks["reading_b_held_out"]]
+    with pytest.raises(PlanError, match="asks what the search asks"):
+        search.run(make_plan(held_out=tasks))
