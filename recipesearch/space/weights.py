@@ -15,10 +15,10 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from ..errors import PlanError
 from ..methods import METHODS, Method, Parameter
 from ..plan import WeightsPlan
-from ..recipe import Conditional, Parameters, Parent, Recipe, Setting, Slice, Source
+from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source
+from .places import Ends, Places
 
 Genome = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ class Pool:
     parents: Mapping[str, Parent]
     base: str | None
     layers: int
-    ends: tuple[tuple[str, ...], tuple[str, ...]]
+    ends: Ends
     dtype: str
     seed: int
 
@@ -44,13 +44,11 @@ class WeightSpace:
     """The genes of a plan's weight space over a pool of parents, and their expression."""
 
     def __init__(self, plan: WeightsPlan, pool: Pool) -> None:
-        if plan.layer_groups > pool.layers:
-            raise PlanError(f"space.weights.layer_groups: {plan.layer_groups} for {pool.layers} layers")
         self._plan, self.pool = plan, pool
+        self._places = Places(plan, pool.layers, pool.ends)
         self._names = tuple(pool.parents)
         self.methods = plan.methods
         self.pairs = [f"{a}+{b}" for a, b in itertools.combinations(self._names, 2)]
-        self._groups = _groups(pool.layers, plan.layer_groups)
         self._parameters = {p.name: p for m in plan.methods for p in METHODS[m].parameters}
         self.genes: dict[str, BaseDistribution] = dict(self._genes())
 
@@ -62,25 +60,19 @@ class WeightSpace:
         """
         if missing := self.genes.keys() - genome.keys():
             raise KeyError(min(missing))
-        method = METHODS[genome.get("method", self.methods[0])]
-        names = self._chosen(method, genome)
-        base = self._base(method, names)
-        inputs = [name for name in names if method.base != "required" or name != self.pool.base]
+        choice = self._choose(genome)
         slices = tuple(
             Slice(
                 tuple(
-                    Source(
-                        self.pool.parents[name],
-                        group,
-                        self._settings(method, genome, index, name, inputs) if name in inputs else (),
-                    )
-                    for name in names
+                    Source(self.pool.parents[name], layers, self._settings(choice, group, name))
+                    for name in choice.names
                 ),
-                self._settings(method, genome, index, None, inputs),
+                self._settings(choice, group, None),
             )
-            for index, group in enumerate(self._groups)
+            for group, layers in enumerate(self._places.groups)
         )
-        return Recipe(method.name, slices, base, dtype=self.pool.dtype, seed=self.pool.seed)
+        base = self._base(choice)
+        return Recipe(choice.method.name, slices, base, dtype=self.pool.dtype, seed=self.pool.seed)
 
     def defaults(self, method: str) -> dict[str, Any]:
         """A complete genome at a method's defaults, kept within the plan's ranges."""
@@ -111,7 +103,7 @@ class WeightSpace:
 
     def _genes_of(self, parameter: Parameter) -> list[str]:
         owners = [f".{name}" for name in self._owners(parameter)] if parameter.scope == "parent" else [""]
-        places = [f".{place}" for place in self._places()] if parameter.per_layer_group else [""]
+        places = [f".{place}" for place in self._places.names] if parameter.per_layer_group else [""]
         return [parameter.name + owner + place for owner in owners for place in places]
 
     def _owners(self, parameter: Parameter) -> list[str]:
@@ -126,17 +118,17 @@ class WeightSpace:
         apart = all(method.base == "required" for method in choosers)
         return [name for name in self._names if choosers and not (apart and name == self.pool.base)]
 
-    def _places(self) -> list[str]:
-        filters = (*self._plan.filters, "rest") if self._plan.filters else ()
-        groups = [f"g{index}" for index in range(len(self._groups))]
-        places = [f"{group}.{f}" for group in groups for f in filters] if filters else groups
-        return ["embed", *places, "head"] if self._plan.ends == "own" else places
-
     def _range(self, parameter: Parameter) -> tuple[float, float]:
         ranges = {"weight": self._plan.weight, "density": self._plan.density}
         return ranges.get(parameter.name, (parameter.low, parameter.high))
 
     # -- expression
+
+    def _choose(self, genome: Genome) -> _Choice:
+        method = METHODS[genome.get("method", self.methods[0])]
+        names = self._chosen(method, genome)
+        inputs = [name for name in names if method.base != "required" or name != self.pool.base]
+        return _Choice(genome, method, names, inputs)
 
     def _chosen(self, method: Method, genome: Genome) -> list[str]:
         """The inputs, in the pool's order, the base included where the method sets it apart."""
@@ -152,72 +144,57 @@ class WeightSpace:
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
         """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
         mergekit miscounts when the first and the last slice have different numbers of sources."""
-        weights = [genome.get(f"weight.{name}.{place}") for place in self._places()]
-        return not method.random and all(w is not None and round(w, _DECIMALS) == 0 for w in weights)
+        weights = [genome.get(f"weight.{name}.{place}") for place in self._places.names]
+        return not method.random and all(w is not None and _rounded(w) == 0 for w in weights)
 
-    def _base(self, method: Method, names: Sequence[str]) -> Parent:
+    def _base(self, choice: _Choice) -> Parent:
         """The base; where a method needs none, still named, since it gives config and tokenizer."""
-        if method.base == "either":
-            return self.pool.parents[names[0]]
+        if choice.method.base == "either":
+            return self.pool.parents[choice.names[0]]
         return self.pool.parents[self.pool.base or self._names[0]]
 
-    def _settings(
-        self, method: Method, genome: Genome, group: int, owner: str | None, inputs: Sequence[str]
-    ) -> Parameters:
+    def _settings(self, choice: _Choice, group: int, owner: str | None) -> Parameters:
         """The parameters of one parent in one slice; the slice's shared ones for ``owner`` None."""
+        if owner is not None and owner not in choice.inputs:
+            return ()
         scope = "shared" if owner is None else "parent"
-        settings = [
-            (p.name, self._setting(p, method, genome, group, owner, inputs))
-            for p in method.parameters
-            if p.scope == scope
-        ]
-        return tuple(sorted(settings))
+        wanted = [p for p in choice.method.parameters if p.scope == scope]
+        return tuple(sorted((p.name, self._setting(choice, p, group, owner)) for p in wanted))
 
-    def _setting(
-        self,
-        parameter: Parameter,
-        method: Method,
-        genome: Genome,
-        group: int,
-        owner: str | None,
-        inputs: Sequence[str],
-    ) -> Setting:
+    def _setting(self, choice: _Choice, parameter: Parameter, group: int, owner: str | None) -> Setting:
         stem = parameter.name if owner is None else f"{parameter.name}.{owner}"
-        if not parameter.per_layer_group:
-            value = float(genome[stem])
-            if parameter.ceiling is not None:
-                value *= parameter.ceiling(round(float(genome[f"density.{owner}"]), _DECIMALS))
-                value = math.floor(value * 10**_DECIMALS + 1e-6) / 10**_DECIMALS  # up would reach the ceiling
-            return round(value, _DECIMALS)
-
-        def at(place: str) -> float:
-            value = round(float(genome[f"{stem}.{place}"]), _DECIMALS)
-            if method.base == "ignored" and owner is not None and value == 0.0:
-                others = (round(float(genome[f"{parameter.name}.{n}.{place}"]), _DECIMALS) for n in inputs)
-                return 0.0 if any(others) else 1.0
+        if parameter.per_layer_group:
+            return self._places.setting(group, lambda place: choice.value(stem, place))
+        value = _rounded(choice.genome[stem])
+        if parameter.ceiling is None:
             return value
+        ceiling = parameter.ceiling(_rounded(choice.genome[f"density.{owner}"]))
+        # Rounded down: up could reach the ceiling.
+        scale = float(10**_DECIMALS)
+        return math.floor(float(choice.genome[stem]) * ceiling * scale + 1e-6) / scale
 
-        rows = list(self._conditions(group, at))
-        return rows[0].value if len(rows) == 1 and rows[0].filter is None else tuple(rows)
 
-    def _conditions(self, group: int, at: Any) -> Iterator[Conditional]:
-        """Values by filter for one slice: the ends that it carries first, then the filters, then the rest."""
-        if self._plan.ends == "own":
-            before, after = self.pool.ends
-            if group == 0:
-                yield from (Conditional(at("embed"), name) for name in before)
-            if group == len(self._groups) - 1:
-                yield from (Conditional(at("head"), name) for name in after)
-        for name in self._plan.filters:
-            yield Conditional(at(f"g{group}.{name}"), name)
-        yield Conditional(at(f"g{group}.rest" if self._plan.filters else f"g{group}"))
+@dataclass(frozen=True)
+class _Choice:
+    """What a genome chose: its method, the sources by name, and those of them that have parameters."""
+
+    genome: Genome
+    method: Method
+    names: Sequence[str]
+    inputs: Sequence[str]
+
+    def value(self, stem: str, place: str) -> float:
+        """A gene's value at a place. Where all weights of a normalised average are zero, they are one."""
+        value = _rounded(self.genome[f"{stem}.{place}"])
+        if value or self.method.base != "ignored":
+            return value
+        name = stem.partition(".")[0]
+        return 0.0 if any(_rounded(self.genome[f"{name}.{n}.{place}"]) for n in self.inputs) else 1.0
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), _DECIMALS)
 
 
 def _parameter_names(method: Method) -> set[str]:
     return {parameter.name for parameter in method.parameters}
-
-
-def _groups(layers: int, count: int) -> list[tuple[int, int]]:
-    """``count`` runs of consecutive layers, as equal as can be, as [start, stop)."""
-    bounds = [round(index * layers / count) for index in range(count + 1)]
-    return list(itertools.pairwise(bounds))
