@@ -84,7 +84,8 @@ def _recipe(config: Mapping[str, Any], identify: Callable[[str], Parent], seed: 
     _known([method], METHODS, "merge method")
     accepts = METHODS[method].accepts
     base = identify(config["base_model"]) if config.get("base_model") else None
-    if bool(config.get("models")) == bool(config.get("slices")):
+    given = [key for key in ("models", "slices") if config.get(key) is not None]
+    if len(given) != 1 or not config[given[0]]:
         raise PlanError("a recipe has exactly one of 'models' and 'slices', and not an empty one")
     for key in ("dtype", "out_dtype"):
         if config.get(key) is not None:

@@ -270,13 +270,6 @@ def test_a_zero_weight_parent_changes_the_tensors_of_random_methods(method, mode
 # -- parents and lineage
 
 
-def test_a_recipe_that_is_a_parent_is_part_of_the_lineage():
-    inner = read(config_of("linear", [0.5, 0.5]))
-    outer = read(config_of("linear", [0.5, 0.5]), PLACED | {"b": Parent(inner.digest, inner)})
-    assert list(outer.lineage()) == [inner, outer]
-    assert [parent.reference for parent in outer.parents()] == ["/models/a", f"recipe:{inner.digest[:12]}"]
-
-
 def test_parents_are_distinct_and_include_the_base():
     recipe = read(config_of("ties", [0.5, 0.25]))
     assert recipe.parents() == (PLACED["a"], PLACED["b"], PLACED["base"])
