@@ -80,16 +80,19 @@ class Study:
         Answers repeats from the ledger on the way. Interrupted trials come first. Raises StudyError if
         the sampler proposes nothing new any more.
         """
-        for _ in range(_REPEATS_IN_A_ROW):
+        repeats = 0
+        while repeats < _REPEATS_IN_A_ROW:
+            before = self._scored
             trial = self._next_trial()
             if trial is None:
                 return None
             recipe = self._space.express(self._genome(trial))
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
-            if self._answered(trial, recipe.digest):
-                continue
-            return Candidate(trial, recipe)
+            if not self._answered(trial, recipe.digest):
+                return Candidate(trial, recipe)
+            # New to this study, though another one in the database has scored it: that is progress.
+            repeats = 0 if self._scored > before else repeats + 1
         raise StudyError(
             f"the last {_REPEATS_IN_A_ROW} recipes proposed were all scored before: the space seems used up "
             f"after {self._scored} recipes; lower search.trials, or widen the space under a new name"

@@ -183,6 +183,14 @@ def test_a_space_that_is_used_up_ends_with_a_message(make_plan: MakePlan) -> Non
         search.run(make_plan(space=space))
 
 
+def test_recipes_that_another_study_has_scored_do_not_count_as_repeats(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.run(make_plan("first", storage="sqlite:///shared.db"))
+    monkeypatch.setattr("recipesearch.study.study._REPEATS_IN_A_ROW", 5)
+    assert len(search.run(make_plan("second", storage="sqlite:///shared.db")).scored) == 12
+
+
 def test_held_out_scores_cover_front_and_seeds_and_stay_out_of_the_search(
     make_plan: MakePlan, small_tasks: dict[str, str]
 ) -> None:
