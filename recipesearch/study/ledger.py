@@ -49,6 +49,7 @@ _ITEMS = sa.Table(
     sa.Column("metrics", sa.JSON, nullable=False),
 )
 
+LAST_TABLE = _ITEMS.name  # with it, everything is there that a study needs
 Metrics = Mapping[str, Measurement]
 
 

@@ -16,7 +16,7 @@ from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
 from ..score import Measurement
 from .identity import Identity
-from .ledger import Conditions, Ledger, Metrics, Seconds
+from .ledger import LAST_TABLE, Conditions, Ledger, Metrics, Seconds
 from .storage import open_storage, require_studies
 
 # What the study writes into Optuna, readable in any Optuna tool.
@@ -122,7 +122,7 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
 
     Raises StudyError if the database or the study is not there.
     """
-    require_studies(url)
+    require_studies(url, LAST_TABLE)
     storage = open_storage(url)
     names = [name] if name else optuna.get_all_study_names(storage)
     if not names:

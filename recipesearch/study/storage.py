@@ -47,21 +47,26 @@ def open_storage(url: str) -> RDBStorage:
     return storage
 
 
-def require_studies(url: str) -> None:
-    """Raises StudyError if a SQLite file is missing or holds no studies: looking must not create any."""
+def require_studies(url: str, table: str) -> None:
+    """Raises StudyError unless the database is there and has ``table``, the last that a runner creates.
+
+    Looking must create nothing: not in a foreign database, nor beside a runner that is just creating its
+    tables, which would then fail.
+    """
     file = Path(url.removeprefix("sqlite:///"))
-    if not url.startswith("sqlite"):
-        return
-    if not file.is_file():
+    if url.startswith("sqlite") and not file.is_file():
         raise StudyError(f"there is no study database at {file} yet; run it first")
-    engine = sa.create_engine(url)
     try:
-        if not sa.inspect(engine).has_table("studies"):
-            raise StudyError(f"{file} is a database without studies; check the name")
-    except sa.exc.DatabaseError as error:
-        raise StudyError(f"{file} is not a readable database ({error.orig}); check the name") from error
-    finally:
+        engine = sa.create_engine(url)
+        found = sa.inspect(engine).has_table(table)
         engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StudyError(f"{_public(url)} is not a readable database ({reason}); check the name") from error
+    if not found:
+        raise StudyError(
+            f"{_public(url)} holds no study of recipesearch yet; check the name, or run it first"
+        )
 
 
 @contextmanager

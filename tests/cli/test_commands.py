@@ -149,6 +149,7 @@ def test_interrupted_commands_keep_their_work(make_plan: MakePlan, sign: signal.
     deadline = time.monotonic() + 120
     while _scored(plan) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
+    assert process.poll() is None, process.communicate()
     os.kill(process.pid, sign)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err

@@ -256,9 +256,14 @@ def test_looking_creates_nothing(tmp_path: Any) -> None:
     foreign = sa.create_engine(f"sqlite:///{tmp_path}/foreign.db")
     with foreign.begin() as connection:
         connection.execute(sa.text("create table mine (x int)"))
-    with pytest.raises(StudyError, match="without studies"):
+    with pytest.raises(StudyError, match="no study of recipesearch"):
         open_results(f"sqlite:///{tmp_path}/foreign.db")
     assert sa.inspect(foreign).get_table_names() == ["mine"]
+    with sa.create_engine(f"sqlite:///{tmp_path}/begun.db").begin() as connection:
+        connection.execute(sa.text("create table studies (x int)"))  # a runner at work on its tables
+    with pytest.raises(StudyError, match="no study of recipesearch"):
+        open_results(f"sqlite:///{tmp_path}/begun.db")
+    assert sa.inspect(sa.create_engine(f"sqlite:///{tmp_path}/begun.db")).get_table_names() == ["studies"]
     (tmp_path / "text.db").write_text("no database " * 99)
     with pytest.raises(StudyError, match="not a readable database"):
         open_results(f"sqlite:///{tmp_path}/text.db")
