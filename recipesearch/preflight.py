@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PlanError, RefusedInput
+from .memory import need, require_memory
 from .merging.compatibility import require_compatible
 from .merging.headers import Checkpoint, read_checkpoint
-from .merging.parents import identify, model_directory
+from .merging.parents import identify, locate, model_directory
 from .plan import Plan
 from .recipe import Parent, Recipe
 from .samplers import require_fit
@@ -35,16 +35,23 @@ class Preflight:
     space: WeightSpace
 
 
-def preflight(plan: Plan) -> Preflight:
+def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
     """Identifies the parents, reads their headers and builds the space.
 
-    Raises RefusedInput for parents that are missing, unsafe, damaged or incompatible, and PlanError for a
-    space or a sampler that does not fit them.
+    Raises RefusedInput for parents that are missing, unsafe, damaged or incompatible and, if the plan is
+    ``to_run``, for more of them than fit into memory; PlanError for a space or a sampler that does not fit.
     """
+    located = _read_located(plan)
+    if to_run:  # first: identifying reads every byte of every parent
+        require_memory(_donor_first(plan, located), plan.engine)
     parents = {name: identify(reference, plan.folder) for name, reference in plan.parents.items()}
     _require_distinct(parents)
-    checkpoints = {name: read_checkpoint(_headers_of(parent)) for name, parent in parents.items()}
+    checkpoints = {
+        name: located.get(name) or read_checkpoint(_headers_of(parent)) for name, parent in parents.items()
+    }
     require_compatible(checkpoints)
+    if to_run and located.keys() < checkpoints.keys():
+        require_memory(_donor_first(plan, checkpoints), plan.engine)
     first = next(iter(checkpoints.values()))
     for name in plan.space.weights.filters:
         if not any(name in tensor for tensor in first.tensors):
@@ -53,6 +60,18 @@ def preflight(plan: Plan) -> Preflight:
     space = WeightSpace(plan.space.weights, pool)
     require_fit(plan.search, space.genes, len(plan.objectives))
     return Preflight(plan, pool, checkpoints, space)
+
+
+def _read_located(plan: Plan) -> dict[str, Checkpoint]:
+    """The headers of those parents that are a model's folder as they stand: no recipes, no adapters."""
+    folders = {name: locate(reference, plan.folder) for name, reference in plan.parents.items()}
+    return {name: read_checkpoint(folder) for name, folder in folders.items() if folder}
+
+
+def _donor_first(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[Checkpoint]:
+    """The parent that gives the live model its config comes first."""
+    donor = plan.base or next(iter(plan.parents))
+    return [checkpoints[name] for name in sorted(checkpoints, key=lambda name: name != donor)]
 
 
 def _require_distinct(parents: Mapping[str, Parent]) -> None:
@@ -80,25 +99,24 @@ def _ends(checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts.
 
-    Memory is that of the resident parents and the live model in the plan's dtype (parents stored in that
-    dtype are memory-mapped, so the system may drop them); scoring comes on top. Time is not estimated: it
-    depends on the machine, and a run's progress line tells it after a few recipes.
+    Memory is that of the resident parents, the live model and vLLM's KV cache (see ``memory.Need``); scoring
+    comes on top. Time is not estimated: it depends on the machine, and a run's progress line tells it after
+    a few recipes.
     """
     plan = checked.plan
-    width = {"float32": 4, "bfloat16": 2, "float16": 2}[plan.engine.dtype]
-    sizes = [
-        width * sum(math.prod(header.shape) for header in checkpoint.tensors.values())
-        for checkpoint in checked.checkpoints.values()
-    ]
+    needed = need(_donor_first(plan, checked.checkpoints), plan.engine)
     return {
         "architecture": next(iter(checked.checkpoints.values())).architecture,
         "layers": checked.pool.layers,
-        "parents": len(sizes),
+        "parents": len(checked.checkpoints),
         "genes": len(checked.space.genes),
         "sampler": plan.search.sampler,
         "recipes": plan.search.trials,
         "items_per_recipe": items,
-        "memory_bytes": sum(sizes) + max(sizes),
+        "memory_bytes": needed.total,
+        "parents_bytes": needed.parents,
+        "model_bytes": needed.model,
+        "cache_bytes": needed.cache,
         "database_bytes": plan.search.trials * (_TRIAL_BYTES + items * _ITEM_BYTES),
-        "merged_model_bytes": max(sizes),
+        "merged_model_bytes": needed.model,
     }

@@ -11,8 +11,11 @@ from typing import Any
 from .errors import VerificationFailed
 from .files import write_text
 from .merging.parents import identify, read_recipe
+from .plan import EnginePlan
 from .recipe import Recipe
 from .recipe_yaml import to_yaml
+
+_CONDITIONS = ("options", "device", "threads", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def verify(path: Path) -> Proof:
 
     import torch
 
-    from .engines.transformers import choose_device
+    from .engines.choice import choose_device
     from .merging import stock
     from .merging.materialize import directories, merger
 
@@ -72,7 +75,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
-    from .engines.transformers import TransformersEngine
+    from .engines.choice import open_engine
     from .scoring.scorer import Scorer
     from .scoring.tasks import load_tasks
     from .zoo import resolve
@@ -81,13 +84,14 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     for task, claim in zip(tasks, claims.values(), strict=True):
         if task.hash != claim["task_hash"]:
             raise VerificationFailed(f"task '{claim['task']}' no longer asks what it asked then")
-    donor = identify(str(rebuilt), rebuilt)
-    chat_template, batch_size = bool(provenance["chat_template"]), int(provenance["batch_size"])
-    engine = TransformersEngine(
-        (), donor, recipe.dtype or "auto", device=provenance["device"], batch_size=batch_size
-    )
+    stated = {key: provenance[key] for key in _CONDITIONS if key in provenance}
+    kind = provenance.get("engine", "transformers")
+    plan = EnginePlan.model_validate({"kind": kind, "dtype": recipe.dtype, **stated})
+    engine = open_engine(plan, (), identify(str(rebuilt), rebuilt))
     unique = list({task.hash: task for task in tasks}.values())
-    measured = {s.task_hash: s.metrics for s in Scorer(unique, engine.lm, chat_template).score(engine.lm)}
+    scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
+    measured = {score.task_hash: score.metrics for score in scorer.score(engine.lm)}
+    engine.close()
     scores = {}
     for name, claim in claims.items():
         scores[name] = measured[claim["task_hash"]][claim["metric"]].value

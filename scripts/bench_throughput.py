@@ -28,6 +28,7 @@ from recipesearch.samplers import PerTrialSampler
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.study.storage import open_storage
 from recipesearch.study.study import Study
+from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 
 
@@ -54,7 +55,7 @@ def _real_study(folder: Path, trials: int) -> None:
         _time_calls(owner, name, spent, part)
     _time_stream(spent)
     begun = time.perf_counter()
-    results = search.run(read_plan(_plan(trials), folder, "benchmark"))
+    results = search.run(read_plan(_plan(trials), folder, "benchmark"), open_worker=Worker)
     whole = time.perf_counter() - begun
     spent["merge"] = spent.pop("stream")
     spent["load"] = spent.pop("merge and load") - spent["merge"]

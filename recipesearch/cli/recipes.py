@@ -38,7 +38,7 @@ def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable
     from ..inspection.export import export as write
     from ..preflight import preflight
 
-    written = write(preflight(plan), results, row, folder, portable=portable)
+    written = write(preflight(plan, to_run=False), results, row, folder, portable=portable)
     line(written)
     return written
 
@@ -56,7 +56,7 @@ def merge(recipe_file: Path, target: Path) -> None:
     recipe, provenance = read_recipe(recipe_file)
     import torch
 
-    from ..engines.transformers import choose_device
+    from ..engines.choice import choose_device
     from ..merging.materialize import write_recipe
 
     device = choose_device(str(provenance.get("device", "cpu")))

@@ -28,8 +28,10 @@ def check(path: Path, overrides: Sequence[str], as_json: bool) -> None:
     from ..preflight import estimate, preflight
 
     checked = preflight(plan)
-    from ..search import load_all_goals
+    from ..engines.choice import require_runnable
+    from ..workers.goals import load_all_goals
 
+    require_runnable(plan.engine)
     tasks, _ = load_all_goals(plan)
     items = sum(len(task.eval_docs) for task in {task.hash: task.task for task in tasks}.values())
     data = estimate(checked, items)

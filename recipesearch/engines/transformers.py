@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..errors import RefusedInput, TrialFailed
+from ..errors import TrialFailed
 from ..merging.materialize import directories
 from ..merging.resident import ResidentParents
 from ..merging.stream import Merger
@@ -17,16 +17,6 @@ from ..recipe import Parent, Recipe
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
-
-
-def choose_device(wanted: str) -> str:
-    """``auto`` becomes ``cuda`` where torch sees a GPU, else ``cpu``. Refuses a GPU that is not there."""
-    present = torch.cuda.is_available()
-    if wanted == "cuda" and not present:
-        raise RefusedInput(
-            "torch sees no GPU here, and bits made on one differ from the CPU's: use that machine"
-        )
-    return ("cuda" if present else "cpu") if wanted == "auto" else wanted
 
 
 class TransformersEngine:
@@ -90,6 +80,9 @@ class TransformersEngine:
             raise TrialFailed(f"incompatible: the merge has no tensor '{min(uncovered)}'")
         self._require_finite_answer()
         return self._lm
+
+    def close(self) -> None:
+        """Nothing to free: all of it is this process's memory."""
 
     def _require_finite_answer(self) -> None:
         """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""

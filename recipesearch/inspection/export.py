@@ -89,6 +89,8 @@ def _provenance(plan: Plan, parents: Mapping[str, Parent], results: Results, row
     return {
         "study": plan.name,
         "trial": row.number,
+        "engine": conditions.kind,
+        **({"options": dict(conditions.options)} if conditions.options else {}),
         "device": conditions.device,
         "threads": conditions.threads,
         "chat_template": conditions.chat_template,

@@ -17,6 +17,7 @@ from ..zoo import resolve
 from .headers import Checkpoint, read_checkpoint
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
+_RECIPE_ENDINGS = (".yaml", ".yml")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
 # What names or dates a config without changing the model.
 _CONFIG_NOISE = {"_name_or_path", "transformers_version"}
@@ -47,12 +48,24 @@ def identify(reference: str, folder: Path) -> Parent:
     """
     _require_plain(reference, folder)
     model, _, adapter = reference.partition("+")
-    parent = _recipe_parent(model, folder) if model.endswith((".yaml", ".yml")) else _model(model, folder)
+    parent = _recipe_parent(model, folder) if model.endswith(_RECIPE_ENDINGS) else _model(model, folder)
     if not adapter:
         return parent
     adapter_path = _local(adapter, folder)
     digest = _hash(parent.digest, _adapter_digest(adapter_path))
     return Parent(digest, parent.source, parent.revision, str(adapter_path))
+
+
+def locate(reference: str, folder: Path) -> Path | None:
+    """The model folder that a reference names, as in ``identify`` but without reading its weights.
+
+    A hub model is downloaded first. None for a recipe file and for a model with an adapter: they are no
+    folders yet. Raises RefusedInput for a model that is nowhere.
+    """
+    _require_plain(reference, folder)
+    if "+" in reference or reference.endswith(_RECIPE_ENDINGS):
+        return None
+    return _find(reference, folder)[0]
 
 
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -97,16 +110,22 @@ def content_digest(checkpoint: Checkpoint) -> str:
 
 
 def _model(reference: str, folder: Path) -> Parent:
+    directory, hub_id = _find(reference, folder)
+    digest = content_digest(read_checkpoint(directory))
+    return Parent(digest, hub_id, directory.name) if hub_id else Parent(digest, str(directory))
+
+
+def _find(reference: str, folder: Path) -> tuple[Path, str | None]:
+    """A model's folder and, if it is the hub's, its id there; the folder is then named by the commit."""
     if (known := resolve(reference)) is not None:
         if not known.exists():
             raise RefusedInput(f"'{reference}' is not trained yet; run 'recipesearch zoo' first (a minute)")
-        return Parent(content_digest(read_checkpoint(known)), str(known))
+        return known, None
     name, _, revision = reference.partition("@")
     directory = _local(name, folder)
     if directory.exists() or not _HUB_ID.fullmatch(name):
-        return Parent(content_digest(read_checkpoint(directory)), str(directory))
-    snapshot = _snapshot(name, revision or None)
-    return Parent(content_digest(read_checkpoint(snapshot)), name, snapshot.name)
+        return directory, None
+    return _snapshot(name, revision or None), name
 
 
 def _recipe_parent(reference: str, folder: Path) -> Parent:

@@ -33,8 +33,8 @@ class Scorer:
     def score(self, lm: LM) -> list[TaskScore]:
         """The live model's TaskScore for each task, in order.
 
-        All tasks' requests of one type go to the model in one call. Raises TrialFailed if a metric is not
-        a finite number.
+        All tasks' requests of one type go to the model in one call. Raises TrialFailed if a log-likelihood
+        is not a number (the likeliest of several NaN is always the first), or a metric not a finite one.
         """
         _seed_everything()
         by_type: dict[str, list[Instance]] = defaultdict(list)
@@ -45,6 +45,7 @@ class Scorer:
         for kind, instances in by_type.items():
             responses = getattr(lm, kind)(instances, disable_tqdm=True)
             for instance, response in zip(instances, responses, strict=True):
+                _require_number(response)
                 instance.resps.append(response)
         return [form.read() for form in self._forms]
 
@@ -103,6 +104,12 @@ class _RequestForm:
         closed_form = stderr_for_metric(aggregate, bootstrap_iters=1) if aggregate is mean else None
         stderr = float(closed_form(values)) if closed_form and len(values) > 1 else None
         return Measurement(value, stderr)
+
+
+def _require_number(response: object) -> None:
+    value = response[0] if isinstance(response, tuple) else response
+    if isinstance(value, float) and math.isnan(value):
+        raise TrialFailed("non-finite: a log-likelihood of the merged model is NaN")
 
 
 def _doc_hash(doc: Mapping[str, Any]) -> str:

@@ -41,11 +41,16 @@ def identify_study(
             }
             for goal, task in zip(plan.goals, tasks, strict=True)
         ],
-        "search": plan.search.model_dump(mode="json", exclude={"trials"}),
-        "engine": {"label": conditions.engine, **asdict(conditions)},
+        "search": plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
+        "engine": {"label": conditions.engine, **_stated(conditions)},
         # Last: the space above says the same in the user's words, unless this version reads it otherwise.
         "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
     }
+
+
+def _stated(conditions: Conditions) -> dict[str, Any]:
+    """The conditions as JSON data; without options where there are none, as before there were any."""
+    return {name: value for name, value in asdict(conditions).items() if name != "options" or value}
 
 
 def require_same(name: str, stored: Identity, wanted: Identity) -> None:

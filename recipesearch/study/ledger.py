@@ -6,8 +6,10 @@ its items by their key within the task; a key has one row, written once and neve
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,11 +69,19 @@ class Conditions:
     versions: str
     dtype: str
     chat_template: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def engine(self) -> str:
-        """The engine's part of the ledger key, such as ``transformers/cpu/threads=2/batch=64/torch 2.13``."""
-        return f"{self.kind}/{self.device}/threads={self.threads}/batch={self.batch_size}/{self.versions}"
+        """The engine's part of the ledger key, such as ``transformers/cpu/threads=2/batch=64/torch 2.13``.
+
+        Options are there as a digest: the study's identity has them in full.
+        """
+        label = f"{self.kind}/{self.device}/threads={self.threads}/batch={self.batch_size}/{self.versions}"
+        if not self.options:
+            return label
+        text = json.dumps(dict(self.options), sort_keys=True)
+        return f"{label}/options {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

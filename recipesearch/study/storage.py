@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from ..errors import StudyError
 
 _BUSY_SECONDS = 60
+_TAKEN = "study '{name}' is being run by another process; wait for it, or stop it"
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -76,12 +77,32 @@ def sole_runner(storage: RDBStorage, name: str) -> Iterator[None]:
     Raises StudyError if another process holds it: two runners would each take the other's running trial
     for one that a crash left behind.
     """
-    engine = storage.engine
-    held = _sqlite_lock(engine, name) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
-    with held as free:
+    with _lock(storage.engine, name) as free:
         if not free:
-            raise StudyError(f"study '{name}' is being run by another process; wait for it, or stop it")
+            raise StudyError(_TAKEN.format(name=name))
         yield
+
+
+def require_free(url: str, name: str) -> None:
+    """Raises StudyError if another process runs the study now: a look before anything costly.
+
+    Creates nothing where there is no study yet.
+    """
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite") and not file.is_file():
+        return
+    try:
+        engine = sa.create_engine(url)
+        with _lock(engine, name) as free:
+            if not free:
+                raise StudyError(_TAKEN.format(name=name))
+        engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError):
+        return  # opening the storage says it better
+
+
+def _lock(engine: sa.Engine, name: str) -> AbstractContextManager[bool]:
+    return _sqlite_lock(engine, name) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

@@ -136,7 +136,11 @@ def test_nan_in_a_parent_fails_its_trials_and_stays_off_the_front(
     parents = {"math": "zoo:math", "lang": "zoo:lang", "broken": str(parent)}
     space = {"weights": {"methods": ["linear"], "parents": "subset"}}
     study = plan_file(
-        make_plan(parents=parents, space=space, search={"trials": 6, "population": 4, "seed": 2})
+        make_plan(
+            parents=parents,
+            space=space,
+            search={"trials": 6, "population": 4, "seed": 2, "max_failure_rate": 1},
+        )
     )
     assert command("run", study).code == 0
     status = json.loads(command("status", study, "--json").out)

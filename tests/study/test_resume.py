@@ -1,5 +1,6 @@
 """A study survives any interruption: nothing finished is lost, and it becomes what it would have been."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from recipesearch.scoring.scorer import Scorer
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.results import Results
 from recipesearch.study.study import Study
+from recipesearch.workers.worker import Worker
+
+# In this process, where a test can see and break it.
+run_here = functools.partial(search.run, open_worker=Worker)
 
 Stage = tuple[object, str]
 
@@ -38,7 +43,7 @@ def run_interrupted(monkeypatch: pytest.MonkeyPatch, plan: Plan, stage: Stage, a
     with monkeypatch.context() as patch:
         interrupt(patch, stage, at_call)
         with pytest.raises(KeyboardInterrupt):
-            search.run(plan)
+            run_here(plan)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_call: int) -> None:
@@ -69,11 +74,11 @@ def test_interrupted_at_any_stage_it_becomes_the_same_study(
     uninterrupted: dict[str, list[tuple[Any, ...]]],
 ) -> None:
     if not uninterrupted:
-        uninterrupted["rows"] = history(search.run(make_plan("plain")))
+        uninterrupted["rows"] = history(run_here(make_plan("plain")))
     plan = make_plan("cut")
     for at_call in (3, 8):
         run_interrupted(monkeypatch, plan, STAGES[stage], at_call)
-    results = search.run(plan)
+    results = run_here(plan)
     assert history(results) == uninterrupted["rows"]
     assert len(results.scored) == 12
 
@@ -86,53 +91,53 @@ def test_every_sampler_resumes_exactly(
         "space": {"weights": {"methods": ["linear"], "layer_groups": 2}},
         "search": {"sampler": sampler, "trials": 14, "seed": 5, "scalarize": [0.5, 0.5]},
     }
-    whole = history(search.run(make_plan("whole", **changes)))
+    whole = history(run_here(make_plan("whole", **changes)))
     plan = make_plan("cut", **changes)
     for at_call in (2, 5):
         run_interrupted(monkeypatch, plan, STAGES["scoring"], at_call)
-    assert history(search.run(plan)) == whole
+    assert history(run_here(plan)) == whole
 
 
 def test_a_resumed_study_does_not_score_again_what_the_ledger_holds(
     make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan()
-    search.run(plan)
+    run_here(plan)
     monkeypatch.setattr(Scorer, "score", lambda self, lm: pytest.fail("scored again"))
-    assert len(search.run(plan).scored) == 12
+    assert len(run_here(plan).scored) == 12
 
 
 def test_trials_is_a_total(make_plan: Callable[..., Plan]) -> None:
-    assert len(search.run(make_plan(search={"population": 4, "trials": 5, "seed": 1})).scored) == 5
-    assert len(search.run(make_plan(search={"population": 4, "trials": 9, "seed": 1})).scored) == 9
+    assert len(run_here(make_plan(search={"population": 4, "trials": 5, "seed": 1})).scored) == 5
+    assert len(run_here(make_plan(search={"population": 4, "trials": 9, "seed": 1})).scored) == 9
 
 
 def test_an_interrupted_queue_of_seeds_is_completed(
     make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = history(search.run(make_plan("whole")))
+    whole = history(run_here(make_plan("whole")))
     plan = make_plan("cut")
     run_interrupted(monkeypatch, plan, (optuna.Study, "enqueue_trial"), 2)
-    assert history(search.run(plan)) == whole
+    assert history(run_here(plan)) == whole
 
 
 def test_the_same_plan_gives_the_same_study_on_postgresql(
     make_plan: Callable[..., Plan], postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = history(search.run(make_plan("whole")))
+    whole = history(run_here(make_plan("whole")))
     plan = make_plan("on-postgres", storage=postgres)
     for stage in ("scored, not committed", "committed, Optuna not told"):
         run_interrupted(monkeypatch, plan, STAGES[stage], 4)
-    assert history(search.run(plan)) == whole
+    assert history(run_here(plan)) == whole
 
 
 def test_a_study_file_may_move_with_its_database(make_plan: Callable[..., Plan], tmp_path: Path) -> None:
     plan = make_plan()
-    before = history(search.run(plan))
+    before = history(run_here(plan))
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for file in [*tmp_path.glob("study.*")]:
         file.rename(moved / file.name)
     from recipesearch.plan import load_plan
 
-    assert history(search.run(load_plan(moved / "study.yaml"))) == before
+    assert history(run_here(load_plan(moved / "study.yaml"))) == before

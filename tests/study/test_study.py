@@ -1,5 +1,6 @@
 """The study and its ledger: seeds breed, repeats are free, and scores of different conditions never mix."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,10 @@ from recipesearch.scoring.scorer import Scorer
 from recipesearch.study.ledger import Conditions, Ledger, Seconds
 from recipesearch.study.results import open_results
 from recipesearch.study.storage import open_storage, sole_runner
+from recipesearch.workers.worker import Worker
+
+# In this process, where a test can see and break it.
+run_here = functools.partial(search.run, open_worker=Worker)
 
 MakePlan = Callable[..., Plan]
 CONDITIONS = Conditions("transformers", "cpu", 1, 64, "torch x", "float32", False)
@@ -38,7 +43,7 @@ def count_scorings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_seeds_belong_to_generation_zero_and_become_parents(make_plan: MakePlan) -> None:
     plan = make_plan(search={"population": 6, "trials": 18, "seed": 1})
-    search.run(plan)
+    run_here(plan)
     study = stored(plan)
     seeds = [trial for trial in study.trials if "seed" in trial.user_attrs]
     assert {trial.user_attrs["seed"] for trial in seeds} >= {"parent math", "parent lang", "uniform average"}
@@ -50,9 +55,9 @@ def test_seeds_belong_to_generation_zero_and_become_parents(make_plan: MakePlan)
 def test_a_recipe_known_to_the_ledger_is_answered_without_scoring(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = search.run(make_plan("first", storage="sqlite:///shared.db"))
+    first = run_here(make_plan("first", storage="sqlite:///shared.db"))
     calls = count_scorings(monkeypatch)
-    second = search.run(make_plan("second", storage="sqlite:///shared.db"))
+    second = run_here(make_plan("second", storage="sqlite:///shared.db"))
     assert not calls
     assert [row.values for row in second.rows] == [row.values for row in first.rows]
 
@@ -61,16 +66,16 @@ def test_a_recipe_known_to_the_ledger_is_answered_without_scoring(
 def test_scores_of_another_engine_are_not_taken(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    search.run(make_plan("first", storage="sqlite:///shared.db"))
+    run_here(make_plan("first", storage="sqlite:///shared.db"))
     calls = count_scorings(monkeypatch)
     engine = {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64} | change
-    search.run(make_plan("second", storage="sqlite:///shared.db", engine=engine))
+    run_here(make_plan("second", storage="sqlite:///shared.db", engine=engine))
     assert len(calls) == 12
 
 
 def test_every_key_has_one_row_and_every_item_is_kept(make_plan: MakePlan) -> None:
     plan = make_plan()
-    results = search.run(plan)
+    results = run_here(plan)
     engine = open_storage(plan.storage_url).engine
     with engine.connect() as connection:
         rows = connection.scalar(sa.text("select count(*) from recipesearch_scores"))
@@ -106,8 +111,8 @@ def test_a_study_takes_what_another_with_fewer_tasks_has_scored(
         {"task": small_tasks[f"{name}_search"], "metric": "exact_match"}
         for name in ("addition_b", "reading_b")
     ]
-    first = search.run(make_plan("first", storage="sqlite:///shared.db", objectives=goals[:1]))
-    second = search.run(make_plan("second", storage="sqlite:///shared.db", objectives=goals))
+    first = run_here(make_plan("first", storage="sqlite:///shared.db", objectives=goals[:1]))
+    second = run_here(make_plan("second", storage="sqlite:///shared.db", objectives=goals))
     assert len(first.scored) == len(second.scored) == 12
 
 
@@ -132,17 +137,17 @@ def test_a_second_runner_is_refused(make_plan: MakePlan, postgres: str) -> None:
 
 
 def test_a_changed_space_is_refused_with_the_difference(make_plan: MakePlan) -> None:
-    search.run(make_plan())
+    run_here(make_plan())
     space = {"weights": {"methods": ["linear", "slerp"], "layer_groups": 2, "weight": [0.0, 1.0]}}
     with pytest.raises(PlanError, match=r"weight.*1\.5.*1\.0") as refusal:
-        search.run(make_plan(space=space))
+        run_here(make_plan(space=space))
     assert "another name" in str(refusal.value)
 
 
 def test_changed_parents_are_refused(make_plan: MakePlan) -> None:
-    search.run(make_plan())
+    run_here(make_plan())
     with pytest.raises(PlanError, match=r"parents\.lang was"):
-        search.run(make_plan(parents={"math": "zoo:math", "lang": "zoo:base"}))
+        run_here(make_plan(parents={"math": "zoo:math", "lang": "zoo:base"}))
 
 
 def test_failures_keep_their_cause_and_never_reach_the_front(
@@ -158,7 +163,7 @@ def test_failures_keep_their_cause_and_never_reach_the_front(
 
     monkeypatch.setattr(Scorer, "score", sometimes)
     plan = make_plan()
-    results = search.run(plan)
+    results = run_here(plan)
     failed = [row for row in results.rows if row.state == "fail"]
     assert failed
     assert all(row.cause == "non-finite: the merge gives NaN" and row.values is None for row in failed)
@@ -173,31 +178,31 @@ def test_a_study_in_which_everything_fails_stops_and_says_why(
         raise TrialFailed("out of memory")
 
     monkeypatch.setattr(Scorer, "score", never)
-    with pytest.raises(StudyError, match=r"in a row.*out of memory"):
-        search.run(make_plan())
+    with pytest.raises(StudyError, match=r"10 of the last 10 candidates failed.*out of memory"):
+        run_here(make_plan())
 
 
 def test_a_space_that_is_used_up_ends_with_a_message(make_plan: MakePlan) -> None:
     space = {"weights": {"methods": ["linear"], "weight": [0.0, 0.0001]}}
     with pytest.raises(StudyError, match="used up"):
-        search.run(make_plan(space=space))
+        run_here(make_plan(space=space))
 
 
 def test_recipes_that_another_study_has_scored_do_not_count_as_repeats(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search.run(make_plan("first", storage="sqlite:///shared.db"))
+    run_here(make_plan("first", storage="sqlite:///shared.db"))
     monkeypatch.setattr("recipesearch.study.study._REPEATS_IN_A_ROW", 5)
-    assert len(search.run(make_plan("second", storage="sqlite:///shared.db")).scored) == 12
+    assert len(run_here(make_plan("second", storage="sqlite:///shared.db")).scored) == 12
 
 
 def test_held_out_scores_cover_front_and_seeds_and_stay_out_of_the_search(
     make_plan: MakePlan, small_tasks: dict[str, str]
 ) -> None:
-    plain = search.run(make_plan("plain"))
+    plain = run_here(make_plan("plain"))
     held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
     plan = make_plan("with", held_out=held_out)
-    results = search.run(plan)
+    results = run_here(plan)
     assert [row.recipe for row in results.rows] == [row.recipe for row in plain.rows]
     assert all(row.held_out is not None for row in [*results.front, *(r for r in results.scored if r.seed)])
     assert open_results(plan.storage_url, plan.name)[1].front == results.front
@@ -208,7 +213,7 @@ def test_a_scalarised_study_keeps_its_objectives_apart(make_plan: MakePlan) -> N
         space={"weights": {"methods": ["linear"], "layer_groups": 2}},
         search={"sampler": "cmaes", "trials": 8, "seed": 1, "scalarize": [0.75, 0.25]},
     )
-    results = search.run(plan)
+    results = run_here(plan)
     for trial, row in zip(stored(plan).trials, results.rows, strict=True):
         assert row.values is not None
         assert trial.values == [pytest.approx(0.75 * row.values[0].value + 0.25 * row.values[1].value)]
@@ -229,7 +234,7 @@ def test_storage_that_cannot_be_reached_is_named_without_its_password() -> None:
 
 def test_the_plan_is_stored_with_the_study(make_plan: MakePlan) -> None:
     plan = make_plan()
-    search.run(plan)
+    run_here(plan)
     loaded, _ = open_results(plan.storage_url)
     assert loaded.storage_url == plan.storage_url
     without = {"storage"}
@@ -238,7 +243,7 @@ def test_the_plan_is_stored_with_the_study(make_plan: MakePlan) -> None:
 
 def test_the_storage_and_its_password_are_not_stored(make_plan: MakePlan) -> None:
     plan = make_plan()
-    search.run(plan)
+    run_here(plan)
     assert "storage" not in stored(plan).user_attrs["plan"]
 
 
@@ -247,7 +252,7 @@ def test_a_study_of_the_same_name_by_another_tool_is_left_alone(make_plan: MakeP
     other = optuna.create_study(study_name=plan.name, storage=open_storage(plan.storage_url))
     other.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     with pytest.raises(StudyError, match="did not begin"):
-        search.run(plan)
+        run_here(plan)
 
 
 def test_looking_creates_nothing(tmp_path: Any) -> None:
@@ -281,8 +286,8 @@ def test_what_a_library_raises_is_the_candidates_failure(
         return original(self, lm)
 
     monkeypatch.setattr(Scorer, "score", sometimes)
-    results = search.run(make_plan())
-    assert [row.cause for row in results.rows if row.cause] == ["RuntimeError: CUDA out of memory"]
+    results = run_here(make_plan())
+    assert [row.cause for row in results.rows if row.cause] == ["out of memory: CUDA out of memory"]
     assert len(results.scored) == 12
 
 
@@ -291,4 +296,4 @@ def test_a_held_out_task_that_the_search_asks_is_refused(
 ) -> None:
     tasks = [small_tasks["addition_b_search"], small_tasks["reading_b_held_out"]]
     with pytest.raises(PlanError, match="asks what the search asks"):
-        search.run(make_plan(held_out=tasks))
+        run_here(make_plan(held_out=tasks))

@@ -1,0 +1,181 @@
+"""The vLLM engine: one live engine in this process, becoming each recipe in place at vLLM's speed.
+
+``reload_weights`` is the one way in that holds on GPU and CPU alike: on a CPU vLLM packs its weights, and
+only a reload packs them anew. vLLM says little when it goes wrong, so every load is guarded: see ``load``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RefusedInput, StudyError, TrialFailed
+from ..merging.materialize import directories
+from ..plan import EnginePlan
+from ..recipe import Parent, Recipe, Slice, Source, freeze
+from . import canary
+from .vllm_options import engine_arguments, prepare_process
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+    from vllm import SamplingParams
+
+CANARY_EVERY = 100  # recipes
+_MIXTURE = "a mixture"
+
+
+class VllmEngine:
+    """Holds the parents and one live vLLM model of their architecture.
+
+    ``donor`` gives config and tokenizer. ``plan.threads`` fixes torch's thread count, which vLLM freezes for
+    the process; ``plan.batch_size`` is the number of sequences that vLLM runs at once. Raises PlanError for
+    options that vLLM does not know, RefusedInput where it cannot run, and StudyError if vLLM and
+    transformers disagree about the donor (the canary).
+    """
+
+    def __init__(self, parents: Sequence[Parent], donor: Parent, plan: EnginePlan, device: str) -> None:
+        self.device, self.batch_size = device, plan.batch_size
+        prepare_process(device, plan.threads)
+        folders = directories(dict.fromkeys((*parents, donor)))
+        arguments = engine_arguments(plan, device, folders[donor], folders.values())
+        from vllm import LLM
+        from vllm import __version__ as vllm_version
+
+        self._canary = canary.Canary(folders[donor], plan.dtype, device)
+        self._llm = LLM(**arguments)
+        self._version = _MIXTURE
+        self.threads = max(self._llm.collective_rpc("open_parents", args=(folders,)))
+        if plan.threads and plan.threads != self.threads:
+            raise RefusedInput(
+                f"vLLM runs with {self.threads} threads in this process, not with engine.threads"
+            )
+        versions = [f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers")]
+        self.versions = "/".join([*versions, f"vllm {vllm_version}"])  # its CPU package has another name
+        self._donor = _alone(donor, plan.dtype)
+        self._swaps = 0
+        self._lm = self._as_lm(folders[donor])
+        self.sing()
+
+    @property
+    def lm(self) -> LM:
+        """The live model behind lm-eval's interface; the same object for every recipe."""
+        return self._lm
+
+    def load(self, recipe: Recipe) -> LM:
+        """Becomes the recipe's model and returns it.
+
+        The recipe's digest becomes the weight version once every rank has covered every parameter; scores
+        stamped otherwise are refused. The prefix cache, which holds the last model's states, is emptied. Now
+        and then the canary is asked again. Raises TrialFailed if the merge or the model's answer is not
+        finite or its tensors are not the live model's; the next load is whole again.
+        """
+        if self._swaps >= CANARY_EVERY:
+            self.sing()
+        self._become(recipe)
+        self._swaps += 1
+        self._require_finite_answer()
+        return self._lm
+
+    def sing(self) -> float:
+        """Becomes the donor and compares its log-probabilities with transformers'; their mean difference.
+
+        Raises StudyError if they disagree: then no score of this engine can be trusted.
+        """
+        from vllm import SamplingParams
+
+        self._become(self._donor)
+        asked = SamplingParams(prompt_logprobs=0, max_tokens=1, temperature=0, detokenize=False)
+        tokens = self._canary.tokens[: self._lm.max_length - 1]
+        (output,) = self._generate([tokens], [asked])
+        rows = zip(tokens[1:], output.prompt_logprobs[1:], strict=True)
+        error = self._canary.error([row[token].logprob for token, row in rows])
+        if not error <= self._canary.tolerance:
+            raise StudyError(
+                f"vLLM and transformers disagree about the base model, by {error:.2g} on average, where "
+                f"{self._canary.tolerance:g} is allowed. The last {self._swaps} scores may be wrong too; "
+                "set engine.kind to transformers, under a new study name"
+            )
+        self._swaps = 0
+        return error
+
+    def close(self) -> None:
+        """Ends the engine and, with tensor parallelism, its other processes."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    # -- becoming a recipe
+
+    def _become(self, recipe: Recipe) -> None:
+        self._version = _MIXTURE
+        self._llm.update_weight_version(_MIXTURE)
+        answers = self._llm.collective_rpc("load_recipe", args=(recipe,))
+        for _, error in answers:
+            if error is not None:
+                raise error
+        if {digest for digest, _ in answers} != {recipe.digest}:
+            raise RuntimeError(f"vLLM's ranks loaded {answers}, not {recipe.digest}")
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM still holds states of the last model in its prefix cache")
+        self._llm.update_weight_version(recipe.digest)
+        self._version = recipe.digest
+
+    def _require_finite_answer(self) -> None:
+        """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""
+        from vllm import SamplingParams
+
+        (output,) = self._generate(
+            [[self._lm.eot_token_id or 0]], [SamplingParams(logprobs=0, max_tokens=1, temperature=0)]
+        )
+        (row,) = output.outputs[0].logprobs
+        if not all(math.isfinite(entry.logprob) for entry in row.values()):
+            raise TrialFailed("non-finite: the merged model answers NaN or Inf")
+
+    # -- asking
+
+    def _generate(self, prompts: Sequence[list[int]], parameters: Sequence[SamplingParams]) -> list[Any]:
+        """vLLM's outputs, in order. Refuses those that another model than the loaded one gave."""
+        if self._version == _MIXTURE:
+            raise TrialFailed("stale: the live model is a mixture; load a recipe first")
+        from vllm import TokensPrompt
+
+        asked = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        with self._no_requests_left():
+            outputs: list[Any] = self._llm.generate(asked, list(parameters), use_tqdm=False)
+        for output in outputs:
+            stamps = {span.version for span in output.outputs[0].weight_versions}
+            if stamps != {self._version}:
+                raise TrialFailed(f"stale: an answer was given by {sorted(stamps)}, not by {self._version}")
+        return outputs
+
+    @contextmanager
+    def _no_requests_left(self) -> Iterator[None]:
+        """After a failure, takes back what was asked and its states: they must not reach the next recipe."""
+        engine = self._llm.llm_engine
+        try:
+            yield
+        except RuntimeError as error:
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+            self._llm.collective_rpc("forget_states")
+            if "NaNs detected" in str(error) and not engine.has_unfinished_requests():
+                raise TrialFailed("non-finite: the merged model answers NaN or Inf") from error
+            raise
+
+    def _as_lm(self, folder: Path) -> LM:
+        from transformers import AutoTokenizer, GenerationConfig
+
+        from .vllm_lm import VllmLM
+
+        penalty = 1.0
+        if (folder / "generation_config.json").exists():
+            penalty = GenerationConfig.from_pretrained(folder).repetition_penalty or 1.0
+        length = self._llm.llm_engine.model_config.max_model_len
+        lm: LM = VllmLM(self._generate, AutoTokenizer.from_pretrained(folder), length, penalty)
+        return lm
+
+
+def _alone(parent: Parent, dtype: str) -> Recipe:
+    """The recipe that is the parent itself."""
+    return Recipe("linear", (Slice((Source(parent, None, freeze({"weight": 1})),)),), None, dtype=dtype)

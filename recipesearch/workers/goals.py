@@ -1,0 +1,28 @@
+"""The plan's objectives and held-out goals as loaded tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import PlanError
+from ..plan import Plan
+from ..score import Objective
+from ..scoring.tasks import LoadedTask, load_tasks, require_metric
+
+
+def load_all_goals(plan: Plan) -> tuple[list[LoadedTask], list[LoadedTask]]:
+    """The objectives' tasks and the held-out ones. Raises PlanError if a held-out task is a search task."""
+    tasks, held_out = _load(plan.goals), _load(plan.held_out_goals)
+    seen = {task.hash for task in tasks}
+    for task in held_out:
+        if task.hash in seen:
+            raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
+    return tasks, held_out
+
+
+def _load(goals: Sequence[Objective]) -> list[LoadedTask]:
+    """The goals' tasks, in order. Raises PlanError for an unknown task or metric."""
+    loaded = load_tasks([goal.task for goal in goals])
+    for task, goal in zip(loaded, goals, strict=True):
+        require_metric(task, goal)
+    return loaded

@@ -1,0 +1,50 @@
+"""A Worker as a process of its own: recipes come in, scores go out, over one socket.
+
+    python -m recipesearch.workers.process CHANNEL
+
+``CHANNEL`` is the file descriptor of a socket to the supervisor. The first message in is (plan, parents),
+the first out is Ready, or the error that kept the worker from standing. Then each (recipe, held_out) is
+answered by (scores, seconds) or by the TrialFailed that it raised. After WorkerLost the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import RecipeSearchError, StudyError, TrialFailed, WorkerLost
+from .remains import die_with_parent
+from .worker import Worker, cause
+
+
+def main() -> None:
+    """Serves one supervisor until it hangs up."""
+    die_with_parent()
+    faulthandler.enable()  # a crash leaves its stack in the log
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    plan, parents = channel.recv()
+    try:
+        worker = Worker(plan, parents)
+    except Exception as error:
+        known = isinstance(error, RecipeSearchError)
+        channel.send(error if known else StudyError(f"the worker does not start: {cause(error)}"))
+        raise
+    channel.send(worker.ready)
+    with worker, contextlib.suppress(EOFError):
+        while True:
+            recipe, held_out = channel.recv()
+            try:
+                channel.send(worker.score(recipe, held_out))
+            except (TrialFailed, StudyError) as failure:
+                channel.send(failure)
+                if isinstance(failure, WorkerLost):
+                    raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Ends process groups, and removes what dead workers left: processes and shared-memory segments.
+
+Standard library only. Reads ``/proc``; where there is none (macOS) a group is killed as a whole, and
+segments are left to the system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MARK = "RECIPESEARCH_WORKER"  # in a worker's environment: who started it
+_PROC, _SHARED = Path("/proc"), "/dev/shm/"
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_GONE_SECONDS = 20.0
+
+
+def die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent ends; a process whose parent has ended, ends."""
+    parent = os.getppid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Asks Linux to give this process, not init, the children of its descendants that end."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_group(group: int, spare: int | None = None) -> None:
+    """Kills every process of a group but ``spare``, waits for their end, removes their shared memory.
+
+    A segment that another process still uses stays.
+    """
+    if not _PROC.is_dir():
+        if spare is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        return
+    until, segments = time.monotonic() + _GONE_SECONDS, set[str]()
+    while (members := _members(group, spare)) and time.monotonic() < until:
+        segments |= shared_memory(members)
+        for process in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        _reap(group)
+        time.sleep(0.01)
+    _remove(segments)
+
+
+def group_memory(group: int) -> set[str]:
+    """The shared-memory files that a group's processes have mapped."""
+    return shared_memory(_members(group, None))
+
+
+def shared_memory(processes: Iterable[int]) -> set[str]:
+    """The shared-memory files that some processes have mapped."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for line in os.fsdecode((_PROC / str(process) / "maps").read_bytes()).split("\n"):
+                name = line.partition(f" {_SHARED}")[2]
+                # In a folder it is no segment but a file on the RAM disk, such as a parent's weights.
+                if name and "/" not in name and not name.endswith(" (deleted)"):
+                    found.add(_SHARED + name)
+    return found
+
+
+def supervisor_mark() -> str:
+    """This process's mark: its number and its start, since numbers are used again."""
+    return f"{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def write_record(folder: Path, group: int) -> Path:
+    """Notes a group and its segments for the day when supervisor and guard are both killed."""
+    record = folder / f"{group}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"group": group, "mark": supervisor_mark(), "segments": sorted(group_memory(group))}
+    temporary = record.with_suffix(".partial")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(record)
+    return record
+
+
+def drop_record(record: Path) -> None:
+    """Removes the record of a group that has ended, and the segments in it: a crashed worker shows none."""
+    _remove(_read(record).get("segments", ()))
+    record.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes what the groups noted in ``folder`` left behind, if their supervisors are gone."""
+    for record in folder.glob("*.json"):
+        content = _read(record)
+        if not content or _alive(content["mark"]):
+            continue
+        if any(_marked(process, content["mark"]) for process in _members(content["group"], None)):
+            end_group(content["group"])
+        drop_record(record)
+
+
+def _read(record: Path) -> dict[str, Any]:
+    """A record's content; empty if there is none to read."""
+    with contextlib.suppress(OSError, ValueError):
+        content: dict[str, Any] = json.loads(record.read_text())
+        return content
+    return {}
+
+
+def _members(group: int, spare: int | None) -> list[int]:
+    """The group's living processes; zombies have ended and hold nothing."""
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields and int(fields[2]) == group and fields[0] != "Z" and int(entry.name) != spare:
+            found.append(int(entry.name))
+    return found
+
+
+def _stat(process: int) -> list[str]:
+    """The fields of /proc/N/stat after the name: state, parent, group...; empty if there is no such."""
+    try:
+        # Bytes: a name is cut after fifteen of them, within a letter too.
+        return os.fsdecode((_PROC / str(process) / "stat").read_bytes()).rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _start_time(process: int) -> str:
+    fields = _stat(process)
+    return fields[19] if fields else ""
+
+
+def _alive(mark: str) -> bool:
+    process, _, started = mark.partition("-")
+    return bool(started) and _start_time(int(process)) == started
+
+
+def _marked(process: int, mark: str) -> bool:
+    try:
+        return f"{MARK}={mark}".encode() in (_PROC / str(process) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _remove(segments: Iterable[str]) -> None:
+    wanted = set(segments)
+    if wanted:
+        wanted -= shared_memory(int(entry.name) for entry in _PROC.glob("[0-9]*"))
+    for path in wanted:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _reap(group: int) -> None:
+    """Takes the exit status of the group's members, where they are this process's children."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

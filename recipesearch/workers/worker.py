@@ -1,0 +1,111 @@
+"""Worker: one engine and the tasks' requests, everything that outlives a candidate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from ..engines.choice import open_engine
+from ..errors import RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from ..plan import Plan
+from ..recipe import Parent, Recipe
+from ..score import TaskScore
+from ..scoring.scorer import Scorer
+from ..scoring.tasks import LoadedTask
+from ..study.ledger import Conditions, Seconds
+from .goals import load_all_goals
+
+# Options that decide how much fits, not what is computed: a study may go on with others.
+_ROOM = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker knows once it stands: its conditions, and the hashes of its tasks in the goals' order."""
+
+    conditions: Conditions
+    tasks: Sequence[str]
+    held_out: Sequence[str]
+
+
+class Scoring(Protocol):
+    """What a search needs of a worker, in this process or another."""
+
+    ready: Ready
+
+    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+        """Becomes a recipe's model and scores it. Raises TrialFailed with the cause."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Worker:
+    """A worker in this process. Raises PlanError, RefusedInput or StudyError if it cannot stand."""
+
+    ready: Ready
+
+    def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
+        tasks, held_out = load_all_goals(plan)
+        donor = parents[plan.base or next(iter(parents))]
+        self._engine = open_engine(plan.engine, tuple(parents.values()), donor)
+        self._template = plan.engine.chat_template
+        self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}
+        conditions = Conditions(
+            plan.engine.kind,
+            self._engine.device,
+            self._engine.threads,
+            self._engine.batch_size,
+            self._engine.versions,
+            plan.engine.dtype,
+            self._template,
+            {name: value for name, value in plan.engine.options.items() if name not in _ROOM},
+        )
+        self.ready = Ready(conditions, [task.hash for task in tasks], [task.hash for task in held_out])
+
+    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+        """Becomes a recipe's model and scores it on the objectives' tasks, or on the held-out ones.
+
+        Raises TrialFailed with the cause. Whatever else a library raises becomes WorkerLost: the candidate
+        failed, and what it left in this process is unknown. StudyError passes: it is about every candidate.
+        """
+        begun = time.monotonic()
+        try:
+            lm = self._engine.load(recipe)
+            loaded = time.monotonic()
+            scores = self._scorers[held_out].score(lm)
+        except (TrialFailed, StudyError):
+            raise
+        except RefusedInput as refusal:
+            raise TrialFailed(str(refusal)) from refusal
+        except Exception as error:
+            raise WorkerLost(cause(error)) from error
+        return scores, Seconds(loaded - begun, time.monotonic() - loaded)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.close()
+
+    def _scorer(self, tasks: Sequence[LoadedTask]) -> Scorer:
+        """A Scorer for tasks, each counted once, with this engine's prompts."""
+        unique = list({task.hash: task for task in tasks}.values())
+        return Scorer(unique, self._engine.lm, self._template)
+
+
+def cause(error: Exception) -> str:
+    """What a library raised, in one line."""
+    line = (str(error).strip() or "no message").splitlines()[0]
+    if isinstance(error, MemoryError) or any(words in line.lower() for words in _NO_MEMORY):
+        return f"out of memory: {line}"
+    return str(error) if isinstance(error, RecipeSearchError) else f"{type(error).__name__}: {line}"

@@ -1,0 +1,233 @@
+"""Injects faults into the worker of a running study, and checks that each costs one trial and nothing more.
+
+    python scripts/fault_drill.py [--times 20] [--engine vllm] [--limit 20]
+
+Four faults: a crash (SIGSEGV), a hang (SIGSTOP), out of memory (an allocation beyond a limit set on the
+process), and a merge that raises half-way. Each befalls ``--times`` recipes of a study, every second one;
+then the supervisor itself is killed. Ends with exit code 1 unless every such trial is failed with its cause
+within the limit + 30 s, every other recipe scores what it scores in a study without faults, and no process
+and no shared memory is left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recipesearch import search
+from recipesearch.errors import TrialFailed
+from recipesearch.plan import load_plan
+from recipesearch.study.results import Results
+from recipesearch.workers import remains
+from recipesearch.workers.supervisor import Supervised
+from recipesearch.zoo import build_zoo
+
+CAUSES = {
+    "crash": "crash: the worker was ended by SIGSEGV",
+    "hang": "hang: no score within",
+    "memory": "out of memory",
+    "stream": "RuntimeError: the stream broke",
+}
+_TENSORS_BEFORE = 11  # within a layer, between its fused projections
+_GIB = 1 << 30
+
+
+def main() -> int:
+    arguments = _arguments()
+    build_zoo()
+    with tempfile.TemporaryDirectory(prefix="fault-drill-") as folder:
+        whole, _ = _study(Path(folder), "none", 2 * arguments.times + 1, arguments)
+        expected = {row.recipe: row.values for row in whole.scored}
+        verdicts = {f"without faults: {len(expected)} recipes": len(expected) == 2 * arguments.times + 1}
+        for fault in CAUSES:
+            found, seconds = _study(Path(folder), fault, arguments.times + 1, arguments)
+            verdicts |= _judge(fault, found, seconds, expected, arguments)
+        verdicts |= _kill_the_supervisor(Path(folder), arguments)
+    for what, held in verdicts.items():
+        print(("ok      " if held else "FAILED  ") + what)
+    return 0 if all(verdicts.values()) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--engine", default="vllm")
+    parser.add_argument("--limit", type=int, default=20, help="seconds that a candidate may take")
+    return parser.parse_args()
+
+
+# -- the studies
+
+
+class _Watched(Supervised):
+    """Notes how long each failed candidate took to be closed, and what it left."""
+
+    seconds: list[float]
+    left: list[str]
+
+    def score(self, recipe: Any, held_out: bool = False) -> Any:
+        if self._guard is None:
+            self._start_again()  # another candidate's loss, not this one's time
+        group, begun = self._guard.pid, time.monotonic()  # type: ignore[union-attr]
+        try:
+            return super().score(recipe, held_out)
+        except TrialFailed:
+            self.seconds.append(time.monotonic() - begun)
+            if self._guard is None:
+                self.left += [f"process {p}" for p in remains._members(group, None)] + _segments()
+            raise
+
+
+def _study(
+    folder: Path, fault: str, trials: int, arguments: argparse.Namespace
+) -> tuple[Results, type[_Watched]]:
+    """A study, every second recipe of which meets the fault. ``random`` proposes the same ones to all."""
+    plan = load_plan(_plan_file(folder, fault, trials, arguments))
+    command = [sys.executable, __file__, "--worker", fault, str(folder / f"{fault}.count")]
+    watched = type("Watched", (_Watched,), {"seconds": [], "left": []})
+    return search.run(plan, open_worker=functools.partial(watched, command=command)), watched
+
+
+def _plan_file(folder: Path, fault: str, trials: int, arguments: argparse.Namespace) -> Path:
+    path = folder / f"{fault}.yaml"
+    plan = {
+        "name": f"drill-{fault}",
+        "parents": {name: f"zoo:{name}" for name in ("base", "math", "lang")},
+        "base": "base",
+        "space": {"weights": {"methods": ["linear", "task_arithmetic"], "layer_groups": 2}},
+        "objectives": [
+            {"task": f"zoo:tasks/{task}_search.yaml", "metric": "exact_match"}
+            for task in ("addition_b", "reading_b")
+        ],
+        "search": {"sampler": "random", "trials": trials, "seed": 1, "max_failure_rate": 1},
+        "engine": {
+            "kind": arguments.engine,
+            "dtype": "float32",
+            "device": "cpu",
+            "threads": 1,
+            "batch_size": 300,
+            "timeout": arguments.limit,
+        },
+        "storage": f"sqlite:///{fault}.db",
+    }
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    return path
+
+
+def _judge(
+    fault: str,
+    found: Results,
+    watched: type[_Watched],
+    expected: dict[str | None, Any],
+    arguments: argparse.Namespace,
+) -> dict[str, bool]:
+    failed = [row for row in found.rows if row.state == "fail"]
+    right = [row.values == expected[row.recipe] for row in found.scored if row.recipe in expected]
+    named = [CAUSES[fault] in str(row.cause) for row in failed]
+    slowest = max(watched.seconds, default=0.0)
+    return {
+        f"{fault}: {sum(named)} of {arguments.times} trials failed with the cause '{failed[0].cause}'"
+        if failed
+        else f"{fault}: no trial failed": sum(named) == len(failed) == arguments.times,
+        f"{fault}: closed within {slowest:.1f} s, allowed {arguments.limit + 30}": slowest
+        <= arguments.limit + 30,
+        f"{fault}: {sum(right)} of {arguments.times + 1} other recipes score as without faults": sum(right)
+        == arguments.times + 1,
+        f"{fault}: left behind: {watched.left or 'nothing'}": not watched.left,
+    }
+
+
+def _kill_the_supervisor(folder: Path, arguments: argparse.Namespace) -> dict[str, bool]:
+    """Kills ``recipesearch run`` while its worker scores, and looks for the worker."""
+    plan = _plan_file(folder, "killed", 100, arguments)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "recipesearch", "run", str(plan)], stdout=subprocess.DEVNULL
+    )
+    while not (folder / "killed.db").exists() or not _children(run.pid):
+        time.sleep(0.2)
+    time.sleep(15)
+    groups = _children(run.pid)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    begun = time.monotonic()
+    while any(remains._members(group, None) for group in groups) and time.monotonic() - begun < 30:
+        time.sleep(0.05)
+    left = [process for group in groups for process in remains._members(group, None)]
+    return {
+        f"kill -9 of the supervisor: its {len(groups)} worker group ended after "
+        f"{time.monotonic() - begun:.1f} s, left behind: {left + _segments() or 'nothing'}": bool(groups)
+        and not left
+        and not _segments()
+    }
+
+
+def _children(process: int) -> list[int]:
+    return [
+        int(p.name) for p in Path("/proc").glob("[0-9]*") if remains._stat(int(p.name))[1:2] == [str(process)]
+    ]
+
+
+def _segments() -> list[str]:
+    return [str(path) for path in Path("/dev/shm").iterdir()]
+
+
+# -- the worker process with the fault
+
+
+def _faulty_worker(fault: str, count: Path, channel: str) -> None:
+    from recipesearch.merging.stream import Merger
+    from recipesearch.workers import process
+    from recipesearch.workers.worker import Worker
+
+    score, stream = Worker.score, Merger.stream
+    due = False
+
+    def counted(self: Worker, recipe: Any, held_out: bool = False) -> Any:
+        nonlocal due
+        number = int(count.read_text()) if count.exists() else 0
+        count.write_text(str(number + 1))
+        due = fault != "none" and number % 2 == 1
+        return score(self, recipe, held_out)
+
+    def breaking(self: Merger, recipe: Any) -> Iterator[Any]:
+        for place, entry in enumerate(stream(self, recipe)):
+            if due and place == _TENSORS_BEFORE:
+                _befall(fault)
+            yield entry
+
+    Worker.score, Merger.stream = counted, breaking  # type: ignore[method-assign]
+    sys.argv = [sys.argv[0], channel]
+    process.main()
+
+
+def _befall(fault: str) -> None:
+    if fault == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif fault == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif fault == "memory":
+        import torch
+
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + _GIB, resource.RLIM_INFINITY))
+        torch.ones(2 * _GIB)
+    raise RuntimeError("the stream broke")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        _faulty_worker(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    else:
+        sys.exit(main())
