@@ -156,7 +156,7 @@ class VllmEngine:
         engine = self._llm.llm_engine
         try:
             yield
-        except RuntimeError as error:
+        except Exception as error:
             engine.abort_request(list(engine.output_processor.request_states), internal=True)
             self._llm.collective_rpc("forget_states")
             if "NaNs detected" in str(error) and not engine.has_unfinished_requests():

@@ -80,19 +80,19 @@ def supervisor_mark() -> str:
     return f"{os.getpid()}-{_start_time(os.getpid())}"
 
 
-def write_record(folder: Path, group: int) -> Path:
+def write_record(folder: Path, group: int) -> None:
     """Notes a group and its segments for the day when supervisor and guard are both killed."""
-    record = folder / f"{group}.json"
+    record = _record(folder, group)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"group": group, "mark": supervisor_mark(), "segments": sorted(group_memory(group))}
     temporary = record.with_suffix(".partial")
     temporary.write_text(json.dumps(content))
     temporary.replace(record)
-    return record
 
 
-def drop_record(record: Path) -> None:
-    """Removes the record of a group that has ended, and the segments in it: a crashed worker shows none."""
+def drop_record(folder: Path, group: int) -> None:
+    """Removes a group's record once it has ended, and the segments in it: a crashed worker shows none."""
+    record = _record(folder, group)
     _remove(_read(record).get("segments", ()))
     record.unlink(missing_ok=True)
 
@@ -103,9 +103,14 @@ def remove_stale(folder: Path) -> None:
         content = _read(record)
         if not content or _alive(content["mark"]):
             continue
-        if any(_marked(process, content["mark"]) for process in _members(content["group"], None)):
-            end_group(content["group"])
-        drop_record(record)
+        group = content["group"]
+        if any(_marked(process, content["mark"]) for process in _members(group, None)):
+            end_group(group)
+        drop_record(folder, group)
+
+
+def _record(folder: Path, group: int) -> Path:
+    return folder / f"{group}.json"
 
 
 def _read(record: Path) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Supervised:
             guard.wait(_END_SECONDS)
         end_group(guard.pid)
         guard.wait()
-        drop_record(self._record)
+        drop_record(self._records, guard.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +101,7 @@ class Supervised:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._guard = subprocess.Popen(
-                [*_GUARD, *map(str, numbers), *self._command],
+                [*_GUARD, *map(str, numbers), str(self._records), *self._command],
                 pass_fds=numbers,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -112,8 +112,8 @@ class Supervised:
         os.close(lifeline)
         theirs.close()
         self._channel: Connection[Any, Any] = Connection(ours.detach())
-        self._record = write_record(self._records, self._guard.pid)
         try:
+            write_record(self._records, self._guard.pid)
             self._send(self._order)
             ready = self._receive(_START_SECONDS, f"hang: not ready within {_START_SECONDS:.0f} s")
             if isinstance(ready, Exception):
