@@ -13,6 +13,7 @@ import contextlib
 import faulthandler
 import os
 import sys
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,9 +32,10 @@ def main() -> None:
     try:
         worker = Worker(plan, parents)
     except Exception as error:
+        traceback.print_exc()  # first: the supervisor ends this process when it hears of it
         known = isinstance(error, RecipeSearchError)
         channel.send(error if known else StudyError(f"the worker does not start: {cause(error)}"))
-        raise
+        sys.exit(1)
     channel.send(worker.ready)
     with worker, contextlib.suppress(EOFError):
         while True:
@@ -41,9 +43,11 @@ def main() -> None:
             try:
                 channel.send(worker.score(recipe, held_out))
             except (TrialFailed, StudyError) as failure:
+                if isinstance(failure, WorkerLost):
+                    traceback.print_exc()
                 channel.send(failure)
                 if isinstance(failure, WorkerLost):
-                    raise
+                    return
 
 
 if __name__ == "__main__":

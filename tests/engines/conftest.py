@@ -47,13 +47,12 @@ def environment() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def open_vllm(environment: dict[str, str]) -> Callable[..., Any]:
-    """A function (parents, **options of vLLM) -> VllmEngine on the CPU, its first parent the donor."""
+    """A function (parents, dtype, batch_size, **vLLM's options) -> VllmEngine, its first parent the donor."""
     from recipesearch.engines.choice import open_engine
 
-    def make(parents: list[Parent], batch_size: int = 64, **options: Any) -> Any:
-        plan = EnginePlan(
-            kind="vllm", dtype="float32", device="cpu", threads=1, batch_size=batch_size, options=options
-        )
+    def make(parents: list[Parent], dtype: Any = "float32", batch_size: int = 64, **options: Any) -> Any:
+        keys: Any = {"dtype": dtype, "batch_size": batch_size, "options": options}
+        plan = EnginePlan(kind="vllm", device="cpu", threads=1, **keys)
         return open_engine(plan, parents, parents[0])
 
     return make
@@ -61,11 +60,11 @@ def open_vllm(environment: dict[str, str]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def open_transformers() -> Callable[..., Any]:
-    """A function parents -> TransformersEngine on the CPU, its first parent the donor."""
+    """A function (parents, dtype) -> TransformersEngine on the CPU, its first parent the donor."""
     from recipesearch.engines.choice import open_engine
 
-    def make(parents: list[Parent]) -> Any:
-        plan = EnginePlan(dtype="float32", device="cpu", threads=1, batch_size=64)
+    def make(parents: list[Parent], dtype: Any = "float32") -> Any:
+        plan = EnginePlan(dtype=dtype, device="cpu", threads=1, batch_size=64)
         return open_engine(plan, parents, parents[0])
 
     return make

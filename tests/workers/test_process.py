@@ -101,6 +101,9 @@ def test_only_a_lost_worker_is_replaced(open_process: Open, note: Path) -> None:
         assert not note.exists()
         with pytest.raises(errors.WorkerLost):
             ask(worker, "WorkerLost")
+        assert "WorkerLost: so it is\nand more" in worker.log.read_text(), (
+            "whole, before the process is ended"
+        )
         assert ask(worker, "score")[1] != process
 
 

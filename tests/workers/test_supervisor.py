@@ -333,14 +333,19 @@ def test_two_studies_at_a_time_leave_each_other_alone(open_worker: OpenWorker) -
     assert tell(one, "score")[1] == process
 
 
-def test_a_killed_guard_takes_the_worker_with_it(worker: Supervised) -> None:
+def test_a_killed_guard_takes_the_worker_with_it(
+    open_worker: OpenWorker, at_start: Callable[[str], object]
+) -> None:
+    """And the supervisor sees to the rest."""
+    at_start("map")
+    worker = open_worker()
     children, process = tell(worker, "children")
     group = os.getpgid(process)
     threading.Timer(0.3, os.kill, (group, signal.SIGKILL)).start()
     assert str(fail(worker, "signal SIGSTOP")).startswith("crash: the worker was ended by SIGKILL")
     assert living(group) == []
     assert not any(alive(child) for child in children)
-    assert tell(worker, "score")[0] == "score"
+    assert not Path(str(worker.ready)).exists()
 
 
 def test_ctrl_c_does_not_reach_the_worker(supervise: Callable[[], Supervising]) -> None:
