@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,8 @@ from typing import Any
 
 MARK = "RECIPESEARCH_WORKER"  # in a worker's environment: who started it
 _PROC, _SHARED = Path("/proc"), "/dev/shm/"
+# As Python, torch, vLLM and NCCL name theirs: other files there are a user's, parents' weights perhaps.
+_SEGMENT = re.compile(r"(psm_|sem\.|torch_|vllm|nccl-)[^/]*")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _GONE_SECONDS = 20.0
 
@@ -69,8 +72,7 @@ def shared_memory(processes: Iterable[int]) -> set[str]:
         with contextlib.suppress(OSError):
             for line in os.fsdecode((_PROC / str(process) / "maps").read_bytes()).split("\n"):
                 name = line.partition(f" {_SHARED}")[2]
-                # In a folder it is no segment but a file on the RAM disk, such as a parent's weights.
-                if name and "/" not in name and not name.endswith(" (deleted)"):
+                if _SEGMENT.fullmatch(name) and not name.endswith(" (deleted)"):
                     found.add(_SHARED + name)
     return found
 
