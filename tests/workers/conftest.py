@@ -102,6 +102,6 @@ def stranger() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.fixture
 def segment() -> Iterator[Path]:
     """The path of a shared-memory file that a test may make."""
-    path = Path("/dev/shm") / f"recipesearch-test-{os.getpid()}"
+    path = Path("/dev/shm") / f"psm_recipesearch-test-{os.getpid()}"
     yield path
     path.unlink(missing_ok=True)

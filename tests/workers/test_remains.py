@@ -77,15 +77,18 @@ def test_shared_memory_that_another_process_uses_stays(stranger: Stranger, segme
 
 
 @pytest.fixture
-def ram_disk_folder(segment: Path) -> Iterator[Path]:
-    folder = segment.with_suffix(".folder")
+def ram_disk() -> Iterator[Path]:
+    folder = Path("/dev/shm") / f"recipesearch-test-{os.getpid()}"
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+    for file in folder.parent.glob(f"{folder.name}*"):
+        file.unlink()
 
 
-def test_a_model_on_the_ram_disk_is_no_shared_memory(stranger: Stranger, ram_disk_folder: Path) -> None:
-    """Parents may lie below /dev/shm, and workers map their files."""
-    weights = ram_disk_folder / "model.safetensors"
+@pytest.mark.parametrize("name", ["{}/model.safetensors", "{}.safetensors"])
+def test_a_model_on_the_ram_disk_is_no_shared_memory(name: str, stranger: Stranger, ram_disk: Path) -> None:
+    """Parents may lie in /dev/shm or below it, and workers map their files."""
+    weights = Path(name.format(ram_disk))
     remains.end_group(stranger(MAPPING, weights).pid)
     assert weights.exists()
 
