@@ -42,6 +42,7 @@ CAUSES = {
 }
 _TENSORS_BEFORE = 11  # within a layer, between its fused projections
 _GIB = 1 << 30
+_BEFORE = set(Path("/dev/shm").iterdir())
 
 
 def main() -> int:
@@ -180,7 +181,8 @@ def _children(process: int) -> list[int]:
 
 
 def _segments() -> list[str]:
-    return [str(path) for path in Path("/dev/shm").iterdir()]
+    """The shared memory that was not there when the drill began."""
+    return sorted(map(str, set(Path("/dev/shm").iterdir()) - _BEFORE))
 
 
 # -- the worker process with the fault

@@ -256,10 +256,12 @@ class Answers:
     loglikelihood_rolling = loglikelihood
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_metric_that_is_not_finite_fails_the_trial(value, lm, task_file):
+@pytest.mark.parametrize(
+    ("value", "cause"), [(float("nan"), "a log-likelihood .* is NaN"), (float("inf"), "metric 'perplexity'")]
+)
+def test_what_is_not_finite_fails_the_trial(value, cause, lm, task_file):
     scorer = Scorer(load_tasks([task_file("loglikelihood", TASKS["loglikelihood"])]), lm)
-    with pytest.raises(TrialFailed, match="perplexity"):
+    with pytest.raises(TrialFailed, match=cause):
         scorer.score(Answers((-value, False)))
 
 
