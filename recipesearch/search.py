@@ -42,18 +42,18 @@ OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
 
 
 def run(
-    plan: Plan, observe: Observer = lambda progress: None, open_worker: OpenWorker = Supervised
+    plan: Plan, observe: Observer = lambda progress: None, open_worker: OpenWorker | None = None
 ) -> Results:
     """Creates or resumes the plan's study, brings it to ``search.trials`` scored recipes, and scores the
     front and the seeds on the held-out tasks.
 
-    ``open_worker`` makes what becomes recipes and scores them: a supervised process, or ``Worker`` for one
-    in this process, which a crash would end. Raises PlanError and RefusedInput before any heavy work,
-    StudyError when the study needs a person. Interrupted at any point, the same call continues.
+    ``open_worker`` makes what becomes recipes and scores them: a supervised process unless stated, or
+    ``Worker`` for one in this process, which a crash would end. Raises PlanError and RefusedInput before any
+    heavy work, StudyError when the study needs a person. Interrupted at any point, the same call continues.
     """
     checked = preflight(plan)
     require_free(plan.storage_url, plan.name)
-    with open_worker(plan, checked.pool.parents) as worker:
+    with (open_worker or Supervised)(plan, checked.pool.parents) as worker:
         storage, ready = open_storage(plan.storage_url), worker.ready
         with sole_runner(storage, plan.name):
             identity = identify_study(

@@ -1,4 +1,7 @@
-"""The command line in this process: fast, with the real exit codes."""
+"""The command line in this process, its worker too: fast, with the real exit codes.
+
+What a process of its own adds is tested in tests/workers.
+"""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from recipesearch import cli
+from recipesearch.workers.worker import Worker
 
 
 class Ended(NamedTuple):
@@ -21,6 +25,7 @@ class Ended(NamedTuple):
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs ``recipesearch ARGUMENTS`` and returns its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("recipesearch.search.Supervised", Worker)
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["recipesearch", *map(str, arguments)])

@@ -79,7 +79,12 @@ def random_model(zoo, tmp_path_factory):
     shape = {"vocab_size": 48, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
     shape |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-    own = {"Gemma": {"head_dim": 32}, "Qwen3": {"head_dim": 32}, "Mistral": {"sliding_window": 16}}
+    own: dict[str, Any] = {
+        "Gemma": {"head_dim": 32},
+        "Gemma2": {"head_dim": 32},
+        "Qwen3": {"head_dim": 32},
+        "Mistral": {"sliding_window": 16},
+    }
 
     @functools.cache
     def make(family: str, seed: int, tied: bool) -> Parent:
@@ -95,7 +100,7 @@ def random_model(zoo, tmp_path_factory):
             torch.manual_seed(seed)
             model = transformers.AutoModelForCausalLM.from_config(config)
             for parameter in model.parameters():  # also norms and biases, which start as ones and zeros
-                parameter.data += 0.15 * torch.randn_like(parameter)
+                parameter.data += 0.1 * torch.randn_like(parameter)
         folder = tmp_path_factory.mktemp(family) / f"seed{seed}"
         model.save_pretrained(folder)
         for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -178,6 +178,17 @@ def test_a_head_that_differs_from_the_embeddings_fails_in_a_tied_model(
     assert answers(tied_engine.load(average(tied))) == good
 
 
+def test_a_tied_parent_may_store_its_head_again(open_vllm, tied, average, answers, tmp_path):
+    """As many finetunes do: the head equals the embeddings, in the parents and in the merge."""
+
+    def repeat(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    parents = [tied[0], copied(tied[1], tmp_path / "whole", repeat)]
+    engine = open_vllm([*parents, tied[1]])
+    assert answers(engine.load(average(parents))) == answers(engine.load(average(tied)))
+
+
 def test_a_tied_recipe_fails_in_an_untied_model(open_vllm, tied, random_model, average, answers):
     """Its head would keep the numbers of the recipe before."""
     untied = random_model("Llama", 2, False)

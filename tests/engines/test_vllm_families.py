@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # of a log-likelihood; the measured differences are below 5e-5
 AGREEMENT = 0.995  # of all items
 FAMILIES = [
     *((name, tied) for name in ("Llama", "Qwen2", "Qwen3", "Mistral") for tied in (False, True)),
-    ("Gemma", True),  # always; vLLM's has no head of its own
+    *((name, True) for name in ("Gemma", "Gemma2")),  # always; vLLM's have no head of their own
     ("Phi3", False),  # mergekit knows no tied one; fused in its checkpoint too
 ]
 CHOICES = {
