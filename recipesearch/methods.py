@@ -1,8 +1,8 @@
 """The table of merge methods: what each one takes, and where a search may look.
 
-One row per mergekit method. Everything that differs between methods is said here, so that the weight
-space, the recipe digest and the checks are written once, from the table. Light on purpose: a test holds
-the table against mergekit's own registry (``mergekit.merge_methods``, 0.1.5).
+One row per method of mergekit 0.1.5. Everything that differs between methods is said here, so that the
+weight space, the recipe digest and the checks are written once, from the table. Light on purpose: a test
+holds the table against mergekit's own registry (``mergekit.merge_methods``).
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["shared", "parent"]
+Base = Literal["required", "optional", "either", "ignored"]
+Scope = Literal["shared", "parent", "ratio", "sole"]
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One searched parameter of a merge method.
 
-    ``scope`` is mergekit's: one value for the merge (``shared``) or one per parent (``parent``).
-    ``per_layer_group`` says whether it also has a gene for each layer group and filter.
-    ``ceiling`` couples it to the density: the gene is then a fraction, multiplied by ``ceiling(density)``,
-    so that no genome can express a value that mergekit refuses.
+    ``scope``: one gene for the merge (``shared``), one for each parent (``parent``), one gene t for the
+    weights 1 - t and t of two parents, whose ratio is all that counts (``ratio``), or one for the only
+    parent (``sole``). ``gene`` is the gene's name: parameters of one meaning share it.
+    ``per_place`` says whether each layer group and filter has a gene of its own; ``log`` that the range is
+    searched by orders of magnitude. ``ceiling`` couples it to the density: the gene is then a fraction,
+    multiplied by ``ceiling(density)``, so that no genome can express a value that mergekit refuses.
     """
 
     name: str
@@ -29,7 +32,9 @@ class Parameter:
     low: float
     high: float
     default: float
-    per_layer_group: bool = False
+    gene: str
+    per_place: bool = False
+    log: bool = False
     ceiling: Callable[[float], float] | None = None
 
 
@@ -37,59 +42,150 @@ class Parameter:
 class Method:
     """One merge method.
 
-    ``base``: ``required`` (the base is an input apart, task vectors are taken from it), ``either`` (one of
-    the two inputs serves as base) or ``ignored`` (the base counts as any other input).
-    ``parents``: the exact number of inputs, or None for any number.
-    ``random``: draws random numbers, so a recipe of it is the same only with the same seed.
+    ``base``: ``required`` (an input apart, from which task vectors are taken), ``optional`` (the same where
+    there is one), ``either`` (one of the two inputs serves as base) or ``ignored`` (the base counts as any
+    other input). ``fewest`` and ``most`` (None: any) count the parents, a base apart not among them.
+    ``ordered`` says that two parents are not interchangeable. ``random``: draws random numbers, so a recipe
+    of it is the same only with the same seed. ``additive``: a weighted sum, so a parent of weight zero adds
+    nothing. ``normalised``: weights are divided by their sum, which therefore must not be zero.
     ``accepts``: every parameter name that mergekit reads; it ignores others in silence, we refuse them.
     """
 
     name: str
-    base: Literal["required", "either", "ignored"]
+    base: Base
     parameters: tuple[Parameter, ...]
     accepts: frozenset[str]
-    parents: int | None = None
+    fewest: int = 1
+    most: int | None = None
+    ordered: bool = False
     random: bool = False
+    additive: bool = False
+    normalised: bool = False
 
 
 _TASK_VECTOR = frozenset({"weight", "density", "lambda", "normalize", "rescale", "int8_mask"})
 
 
 def _weight(default: float) -> Parameter:
-    return Parameter("weight", "parent", 0.0, 1.5, default, per_layer_group=True)
+    return Parameter("weight", "parent", 0.0, 1.5, default, "weight", per_place=True)
 
 
 def _density(default: float = 0.5) -> Parameter:
-    return Parameter("density", "parent", 0.1, 1.0, default)
+    return Parameter("density", "parent", 0.1, 1.0, default, "density")
 
 
+# Along a path from one model to the other: slerp's t, and nuslerp's weights 1 - t and t.
+_T = Parameter("t", "shared", 0.0, 1.0, 0.5, "t", per_place=True)
+_RATIO = Parameter("weight", "ratio", 0.0, 1.0, 0.5, "t", per_place=True)
+# Scales the sum of task vectors; with unnormalised weights it would only repeat what they say.
+_LAMBDA = Parameter("lambda", "shared", 0.5, 1.5, 1.0, "lambda")
 # breadcrumbs: with gamma >= 1 - density only the smallest entries survive (sparsify.magnitude_outliers).
-_GAMMA = Parameter("gamma", "parent", 0.0, 0.9, 0.02, ceiling=lambda density: 1.0 - density)
+_GAMMA = Parameter("gamma", "parent", 0.0, 0.9, 0.02, "gamma", ceiling=lambda density: 1.0 - density)
 # della: density +- epsilon must lie inside (0, 1) (sparsify.della_magprune raises otherwise).
-_EPSILON = Parameter("epsilon", "parent", 0.0, 0.95, 0.3, ceiling=lambda density: min(density, 1.0 - density))
+_EPSILON = Parameter(
+    "epsilon", "parent", 0.0, 0.95, 0.3, "epsilon", ceiling=lambda density: min(density, 1.0 - density)
+)
+# ram: a task vector's entry smaller than this counts as none.
+_THRESHOLD = Parameter("epsilon", "shared", 1e-6, 1e-4, 1e-5, "threshold", log=True)
+
+
+def _task_vectors(
+    name: str, *parameters: Parameter, accepts: frozenset[str] = _TASK_VECTOR, random: bool = False
+) -> Method:
+    """mergekit's ``GeneralizedTaskArithmeticMerge`` and its variants."""
+    return Method(name, "required", parameters, accepts, random=random, additive=True)
+
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("linear", "ignored", (_weight(1.0),), frozenset({"weight", "normalize"})),
         Method(
-            "slerp",
-            "either",
-            (Parameter("t", "shared", 0.0, 1.0, 0.5, per_layer_group=True),),
-            frozenset({"t"}),
-            parents=2,
+            "linear",
+            "ignored",
+            (_weight(1.0),),
+            frozenset({"weight", "normalize"}),
+            additive=True,
+            normalised=True,
         ),
-        Method("task_arithmetic", "required", (_weight(0.5),), _TASK_VECTOR),
-        Method("ties", "required", (_weight(1.0), _density()), _TASK_VECTOR),
-        Method("dare_ties", "required", (_weight(0.5), _density()), _TASK_VECTOR, random=True),
-        Method("dare_linear", "required", (_weight(0.5), _density()), _TASK_VECTOR, random=True),
+        Method("slerp", "either", (_T,), frozenset({"t"}), fewest=2, most=2),
         Method(
+            "nuslerp",
+            "optional",
+            (_RATIO,),
+            frozenset({"weight", "nuslerp_flatten", "nuslerp_row_wise"}),
+            fewest=2,
+            most=2,
+        ),
+        Method(
+            "multislerp",
+            "optional",
+            (_weight(1.0),),
+            frozenset({"weight", "normalize_weights", "eps"}),
+            normalised=True,
+        ),
+        Method("karcher", "ignored", (), frozenset({"max_iter", "tol"})),
+        _task_vectors("task_arithmetic", _weight(0.5)),
+        _task_vectors("ties", _weight(1.0), _density(), _LAMBDA),
+        _task_vectors("dare_ties", _weight(0.5), _density(), random=True),
+        _task_vectors("dare_linear", _weight(0.5), _density(), random=True),
+        _task_vectors("breadcrumbs", _weight(0.5), _density(0.9), _GAMMA, accepts=_TASK_VECTOR | {"gamma"}),
+        _task_vectors(
+            "breadcrumbs_ties", _weight(0.5), _density(0.9), _GAMMA, accepts=_TASK_VECTOR | {"gamma"}
+        ),
+        _task_vectors(
             "della",
-            "required",
-            (_weight(1.0), _density(), _EPSILON),
-            _TASK_VECTOR | {"epsilon"},
+            _weight(1.0),
+            _density(),
+            _EPSILON,
+            _LAMBDA,
+            accepts=_TASK_VECTOR | {"epsilon"},
             random=True,
         ),
-        Method("breadcrumbs", "required", (_weight(0.5), _density(0.9), _GAMMA), _TASK_VECTOR | {"gamma"}),
+        _task_vectors(
+            "della_linear",
+            _weight(0.5),
+            _density(),
+            _EPSILON,
+            accepts=_TASK_VECTOR | {"epsilon"},
+            random=True,
+        ),
+        Method("model_stock", "required", (), frozenset({"filter_wise"}), fewest=2),
+        Method(
+            "sce",
+            "required",
+            (Parameter("select_topk", "shared", 0.05, 1.0, 1.0, "select_topk"),),
+            frozenset({"int8_mask", "select_topk"}),
+        ),
+        Method("ram", "required", (_THRESHOLD,), frozenset({"epsilon"})),
+        Method(
+            "ramplus_tl",
+            "required",
+            (
+                Parameter("r", "shared", 0.0, 1.0, 0.1, "r"),
+                Parameter("alpha", "shared", 0.0, 1.0, 0.2, "alpha"),
+                _THRESHOLD,
+            ),
+            frozenset({"r", "alpha", "epsilon"}),
+        ),
+        # Where the two differ by less than t, the second wins; else it moves the first by t.
+        Method(
+            "nearswap",
+            "either",
+            (Parameter("t", "shared", 1e-5, 1e-2, 1e-4, "step", per_place=True, log=True),),
+            frozenset({"t"}),
+            fewest=2,
+            most=2,
+            ordered=True,
+        ),
+        # Its thresholds are quantiles: of a random sample, for tensors of more than a million entries.
+        Method("arcee_fusion", "either", (), frozenset(), fewest=2, most=2, ordered=True, random=True),
+        # In each layer group the layers of one parent.
+        Method(
+            "passthrough",
+            "ignored",
+            (Parameter("scale", "sole", 0.5, 1.5, 1.0, "scale", per_place=True),),
+            frozenset({"scale"}),
+            most=1,
+        ),
     )
 }

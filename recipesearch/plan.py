@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from .errors import PlanError, nearest
-from .methods import METHODS
+from .methods import METHODS, Method, Parameter
 from .score import Objective
 
 Range = tuple[FiniteFloat, FiniteFloat]
@@ -30,16 +31,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class _BadKey(ValueError):
+    """A section's key that is unknown, or has a value that does not fit, where the section checks it."""
+
+    def __init__(self, key: str, problem: str, *, unknown: bool = False) -> None:
+        super().__init__(problem)
+        self.key, self.unknown = key, unknown
+
+
 class WeightsPlan(_Section):
-    """The weight space: which methods, and how finely their parameters may differ."""
+    """The weight space: which methods, and how finely their parameters may differ.
+
+    Beside the keys below it takes the methods' parameters by name: a range to search instead of the table's,
+    or one value to hold.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
     methods: tuple[str, ...] = Field(min_length=1)
     parents: Literal["all", "subset"] = "all"
+    base: Literal["fixed", "any"] = "fixed"
     layer_groups: int = Field(default=1, ge=1)
+    gradient: int | None = Field(default=None, ge=2)
     filters: tuple[str, ...] = ()
-    ends: Literal["follow", "own"] = "follow"
-    weight: Range = (0.0, 1.5)
-    density: Range = (0.1, 1.0)
+    own: tuple[Literal["embed", "head", "norm"], ...] = ()
 
     @field_validator("methods")
     @classmethod
@@ -49,19 +64,60 @@ class WeightsPlan(_Section):
                 raise ValueError(f"unknown merge method '{method}': {nearest(method, METHODS)}")
         return tuple(dict.fromkeys(methods))
 
-    @field_validator("weight", "density")
-    @classmethod
-    def _ordered(cls, bounds: Range) -> Range:
-        if bounds[0] >= bounds[1]:
-            raise ValueError(f"the lower bound {bounds[0]} is not below the upper bound {bounds[1]}")
-        return bounds
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.gradient and self.layer_groups > 1:
+            raise ValueError("gradient spans all layers: drop layer_groups, or the gradient")
+        # Of all methods: a range stays where it is when a method that it served is dropped.
+        searched = {p.gene: p for method in METHODS.values() for p in method.parameters}
+        held = {name for method in METHODS.values() for name in _held(method)}
+        for name, value in self._given.items():
+            if name in searched:
+                _require_setting(searched[name], value)
+            elif name not in held:
+                known = [*type(self).model_fields, *searched, *held]
+                raise _BadKey(name, nearest(name, known), unknown=True)
+            elif isinstance(value, list | tuple | Mapping):
+                raise _BadKey(name, "it is not searched: give one value")
+        return self
 
-    @field_validator("density")
-    @classmethod
-    def _share(cls, bounds: Range) -> Range:
-        if bounds[0] <= 0 or bounds[1] > 1:
-            raise ValueError("a density is a share of the entries: above 0 and at most 1")
-        return bounds
+    @property
+    def _given(self) -> dict[str, Any]:
+        return self.model_extra or {}
+
+    def setting(self, parameter: Parameter) -> Range | float:
+        """The range to search a parameter in, or the one value it has."""
+        value = self._given.get(parameter.gene, (parameter.low, parameter.high))
+        return (float(value[0]), float(value[1])) if isinstance(value, list | tuple) else float(value)
+
+    def constants(self, method: Method) -> dict[str, Any]:
+        """The parameters that the study file holds at a value, of those that the method reads unsearched."""
+        held = _held(method)
+        return {n: v for n, v in self._given.items() if n in held and not isinstance(v, list | tuple)}
+
+
+def _held(method: Method) -> set[str]:
+    """The parameters of a method that are not searched."""
+    return set(method.accepts) - {parameter.name for parameter in method.parameters}
+
+
+def _require_setting(parameter: Parameter, value: object) -> None:
+    """Raises unless the value is a range, or a number, that the parameter can take."""
+    given = list(value) if isinstance(value, list | tuple) else [value, value]
+    numbers = [n for n in given if isinstance(n, int | float) and math.isfinite(n)]
+    problem = None
+    if not len(numbers) == len(given) == 2 or isinstance(value, bool):
+        problem = "give a range [low, high], or one number to hold"
+    elif isinstance(value, list | tuple) and numbers[0] >= numbers[1]:
+        problem = f"the lower bound {numbers[0]} is not below the upper bound {numbers[1]}"
+    elif parameter.gene == "density" and not 0 < numbers[0] <= numbers[1] <= 1:
+        problem = "a density is a share of the entries: above 0 and at most 1"
+    elif parameter.log and numbers[0] <= 0:
+        problem = "it is searched by orders of magnitude: above 0"
+    elif parameter.ceiling and not parameter.low <= numbers[0] <= numbers[1] <= parameter.high:
+        problem = f"it is a share of what the density allows: {parameter.low} to {parameter.high}"
+    if problem:
+        raise _BadKey(parameter.gene, problem)
 
 
 class SpacePlan(_Section):
@@ -148,7 +204,7 @@ class Plan(_Section):
                 f"base '{self.base}' is not among the parents: {nearest(self.base, self.parents)}"
             )
         needy = [m for m in self.space.weights.methods if METHODS[m].base == "required"]
-        if needy and self.base is None:
+        if needy and self.base is None and self.space.weights.base == "fixed":
             raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
         if self.held_out and len(self.held_out) != len(self.objectives):
             raise ValueError(
@@ -246,6 +302,11 @@ def _explain(error: ValidationError) -> str:
         known = _fields_at(place[:-1])
         return f"unknown key '{'.'.join(place)}': {nearest(place[-1], known)}"
     message = problem["msg"].removeprefix("Value error, ")
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, _BadKey):
+        place.append(cause.key)
+        if cause.unknown:
+            return f"unknown key '{'.'.join(place)}': {message}"
     return f"{'.'.join(place)}: {message}" if place else message
 
 

@@ -10,16 +10,18 @@ from typing import Any
 
 from .errors import PlanError, RefusedInput
 from .memory import need, require_memory
-from .merging.compatibility import require_compatible
+from .merging.compatibility import require_compatible, require_same_donor
 from .merging.headers import Checkpoint, read_checkpoint
 from .merging.parents import identify, locate, model_directory
 from .plan import Plan
 from .recipe import Parent, Recipe
 from .samplers import require_fit
+from .space.places import Parts
 from .space.weights import Pool, WeightSpace
 
 # GPT-NeoX calls its head embed_out.
 _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
+_NORM = re.compile(r"norm|ln_")
 _LAYER = re.compile(r"\.(\d+)\.")
 # Measured on the demo's database: rows and their indexes.
 _TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
@@ -56,8 +58,10 @@ def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
     for name in plan.space.weights.filters:
         if not any(name in tensor for tensor in first.tensors):
             raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
-    pool = Pool(parents, plan.base, first.layers, _ends(first), plan.engine.dtype, plan.search.seed)
+    pool = Pool(parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed)
     space = WeightSpace(plan.space.weights, pool)
+    for method in space.baseless:
+        require_same_donor(checkpoints, method)
     require_fit(plan.search, space.genes, len(plan.objectives))
     return Preflight(plan, pool, checkpoints, space)
 
@@ -89,11 +93,12 @@ def _headers_of(parent: Parent) -> Path:
     return model_directory(parent)
 
 
-def _ends(checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the tensors before and after the layers: embeddings, and the final norm and head."""
+def _parts(checkpoint: Checkpoint) -> Parts:
+    """Embeddings, head and final norm by the names of their tensors, all norms by what their names share."""
     outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
-    before = tuple(name for name in outside if _EMBEDDING.search(name))
-    return before, tuple(name for name in outside if name not in before)
+    embed = tuple(name for name in outside if _EMBEDDING.search(name))
+    norms = {found[0] for name in checkpoint.tensors if (found := _NORM.search(name))}
+    return Parts(embed, tuple(name for name in outside if name not in embed), tuple(sorted(norms)))
 
 
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:

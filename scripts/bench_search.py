@@ -73,7 +73,7 @@ def _study(pool: str, sampler: str, seed: int, arguments: argparse.Namespace) ->
             "weights": {
                 "methods": [choice["one"]] if sampler == "cmaes" else choice["methods"],
                 "layer_groups": 4,
-                "ends": "own",
+                "own": ["embed", "head"],
             }
         },
         "objectives": [

@@ -72,7 +72,7 @@ def _plan(trials: int) -> dict[str, Any]:
     return {
         "name": "throughput",
         "parents": {"math": "zoo:math", "lang": "zoo:lang"},
-        "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 4, "ends": "own"}},
+        "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 4, "own": ["embed", "head"]}},
         "objectives": [
             {"task": f"zoo:tasks/{name}_search.yaml", "metric": "exact_match"}
             for name in ("addition_b", "reading_b")

@@ -5,18 +5,20 @@ import pytest
 torch = pytest.importorskip("torch")
 merge_methods = pytest.importorskip("mergekit.merge_methods")
 
+from example_recipes import recipe_of  # noqa: E402
 from mergekit.merge_methods.base import BasePolicy, ParameterScope  # noqa: E402
 
 from recipesearch.merging.materialize import merger  # noqa: E402
 from recipesearch.methods import METHODS  # noqa: E402
-from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 
 BASES = {
-    "required": {BasePolicy.REQUIRED},
-    "either": {BasePolicy.REQUIRED},  # one of the two inputs
-    "ignored": {BasePolicy.IGNORED},
+    "required": BasePolicy.REQUIRED,
+    "optional": BasePolicy.OPTIONAL,
+    "either": BasePolicy.REQUIRED,  # one of the two inputs
+    "ignored": BasePolicy.IGNORED,
 }
-LAYERS = 2
+# Larger than arcee_fusion's sample of a million entries, from which on it draws.
+LARGE = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 2**15 + 8}
 
 
 @pytest.fixture(params=METHODS)
@@ -29,6 +31,11 @@ def spec(method):
     return merge_methods.get(method.name).spec
 
 
+def test_the_table_has_every_method_that_mergekit_registers():
+    assert set(METHODS) == {method.spec.name for method in merge_methods.registered_methods()}
+    assert len(METHODS) == 20
+
+
 def test_the_accepted_parameters_are_those_that_mergekit_reads(method, spec):
     assert method.accepts == {parameter.name for parameter in spec.parameters}
 
@@ -37,7 +44,7 @@ def test_the_searched_parameters_exist_in_their_scopes(method, spec):
     scopes = {parameter.name: parameter.scope for parameter in spec.parameters}
     for parameter in method.parameters:
         shared = scopes[parameter.name] == ParameterScope.SHARED
-        assert parameter.scope == ("shared" if shared else "parent"), parameter.name
+        assert (parameter.scope == "shared") == shared, parameter.name
 
 
 def test_every_parameter_that_mergekit_requires_is_searched(method, spec):
@@ -45,22 +52,40 @@ def test_every_parameter_that_mergekit_requires_is_searched(method, spec):
     assert required <= {parameter.name for parameter in method.parameters}
 
 
+def test_what_is_not_searched_has_a_default(method, spec):
+    """So that a study file need not say it."""
+    searched = {parameter.name for parameter in method.parameters}
+    assert not any(p.required for p in spec.parameters if p.name not in searched)
+
+
 def test_the_base_policy_is_mergekits(method, spec):
-    assert spec.contract.base in BASES[method.base]
-    if method.base == "required":  # and the base has no parameters of its own
+    assert spec.contract.base == BASES[method.base]
+    if method.base in ("required", "optional"):  # the base has no parameters of its own
         assert all(p.scope == ParameterScope.NON_BASE for p in spec.input_parameters)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_the_number_of_parents_is_mergekits(count, method, spec):
-    ids = list(range(count + (method.base == "required")))
-    allowed = method.parents is None or method.parents == count
-    base = None if method.base == "ignored" else 0
+@pytest.mark.parametrize("baseless", [True, False])
+def test_the_number_of_parents_is_mergekits(count, baseless, method, spec):
+    if baseless and method.base != "optional":
+        return
+    apart = method.base == "required" or (method.base == "optional" and not baseless)
+    ids = list(range(count + apart))
+    allowed = method.fewest <= count <= (method.most or count)
+    base = None if method.base == "ignored" or baseless else 0
     if allowed:
         spec.contract.validate_ids(ids, base)
-    else:
+    elif not (count < method.fewest and method.base == "required" and method.fewest == 1):
         with pytest.raises(ValueError, match=r".+"):
             spec.contract.validate_ids(ids, base)
+
+
+def test_parameters_that_share_a_gene_are_searched_alike():
+    by_gene = {}
+    for method in METHODS.values():
+        for p in method.parameters:
+            searched = (p.low, p.high, p.log, p.per_place, p.ceiling)
+            assert by_gene.setdefault(p.gene, searched) == searched, (method.name, p.gene)
 
 
 def test_defaults_and_ranges_are_what_mergekit_takes(method, spec):
@@ -70,22 +95,13 @@ def test_defaults_and_ranges_are_what_mergekit_takes(method, spec):
         assert known[parameter.name].validate(parameter.default) == parameter.default
 
 
-def recipe(method, parents, seed):
-    values = {"weight": 0.6, "density": 0.5, "gamma": 0.05, "epsilon": 0.2}
-    own = freeze({p.name: values[p.name] for p in method.parameters if p.scope == "parent"})
-    shared = freeze({"t": 0.4} if method.name == "slerp" else {})
-    base, *others = parents
-    base_own = own if method.base == "ignored" else ()
-    chosen = others[: method.parents - 1] if method.parents else others
-    sources = (Source(base, None, base_own), *(Source(parent, None, own) for parent in chosen))
-    return Recipe(method.name, (Slice(sources),), base, shared, dtype="float32", seed=seed)
-
-
 def test_the_seed_changes_tensors_exactly_where_the_table_says_random(method, random_llama):
-    parents = [random_llama(seed) for seed in range(3)]
+    sizes = LARGE if method.name == "arcee_fusion" else {}
+    parents = [random_llama(seed, **sizes) for seed in range(3)]
 
     def merged(seed):
-        return {n: t.clone() for n, t in merger(parents).stream(recipe(method, parents, seed))}
+        recipe = recipe_of(method.name, parents, seed=seed)
+        return {name: tensor.clone() for name, tensor in merger(parents).stream(recipe)}
 
     one, again, other = merged(1), merged(1), merged(2)
     assert all(torch.equal(one[name], again[name]) for name in one)

@@ -16,7 +16,7 @@ NAMES = ("base", "a", "b", "c", "d", "e", "f")
 PLACED = {name: Parent(f"digest of {name}", f"/models/{name}") for name in NAMES}
 TASK_VECTOR = [name for name, method in METHODS.items() if method.base == "required"]
 RANDOM = [name for name, method in METHODS.items() if method.random]
-WEIGHTED = [name for name in METHODS if name != "slerp"]
+WEIGHTED = [name for name, row in METHODS.items() if any(p.gene == "weight" for p in row.parameters)]
 
 
 def read(config, parents=PLACED):
@@ -25,22 +25,24 @@ def read(config, parents=PLACED):
 
 def parameters_of(method, weight):
     """A valid setting of every parameter that one parent has, with this weight."""
-    values = {"weight": weight, "density": 0.6, "gamma": 0.05, "epsilon": 0.2}
-    return {p.name: values[p.name] for p in METHODS[method].parameters if p.scope == "parent"}
+    values = {"weight": weight, "density": 0.6, "gamma": 0.05, "epsilon": 0.2, "scale": weight}
+    return {p.name: values[p.name] for p in METHODS[method].parameters if p.scope != "shared"}
 
 
 def config_of(method, weights, dtype="float32", seed=3):
     """A mergekit configuration over parents a, b, ... with these weights, the base where it is wanted."""
-    config = {"merge_method": method, "base_model": "base"}
-    if method == "slerp":
-        config |= {"models": [{"model": "base"}, {"model": "a"}], "parameters": {"t": weights[0]}}
-    else:
-        config["models"] = [
+    row = METHODS[method]
+    names = NAMES[1 : row.most + 1 if row.most else None]
+    config = {
+        "merge_method": method,
+        "base_model": "a" if row.base in ("either", "ignored") else "base",
+        "models": [
             {"model": name, "parameters": parameters_of(method, weight)}
-            for name, weight in zip(NAMES[1:], weights, strict=False)
-        ]
-        if METHODS[method].base == "ignored":
-            config["base_model"] = "a"
+            for name, weight in zip(names, weights, strict=False)
+        ],
+    }
+    if shared := {p.gene for p in row.parameters if p.scope == "shared"} & {"t", "step"}:
+        config["parameters"] = {"t": weights[0] * (0.01 if "step" in shared else 1)}
     return config | {"dtype": dtype, PROVENANCE: {"seed": seed}}
 
 
@@ -113,7 +115,7 @@ def test_the_seed_counts_only_where_random_numbers_are_drawn(method):
     assert len(digests) == (3 if METHODS[method].random else 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "passthrough"])
 def test_the_parents_order_counts(method):
     config = config_of(method, [0.5, 0.5])
     config["models"].reverse()
@@ -160,11 +162,13 @@ ZEROS = [0, 0.0, "0", "0e0", [0, 0.0], [{"filter": "mlp", "value": 0}, {"value":
 
 @pytest.mark.parametrize("zero", ZEROS, ids=str)
 @pytest.mark.parametrize("method", WEIGHTED)
-def test_a_zero_weight_parent_drops_out_unless_random_numbers_are_drawn(method, zero):
+def test_a_zero_weight_parent_drops_out_of_a_sum_unless_random_numbers_are_drawn(method, zero):
     plain = config_of(method, [0.5, 0.25, 0.75])
     padded = config_of(method, [0.5, 0.25, 0.75])
     padded["models"].insert(1, {"model": "f", "parameters": parameters_of(method, zero)})
-    assert (read(padded).digest == read(plain).digest) == (not METHODS[method].random)
+    assert (read(padded).digest == read(plain).digest) == (
+        METHODS[method].additive and not METHODS[method].random
+    )
 
 
 @pytest.mark.parametrize("method", WEIGHTED)
@@ -217,19 +221,19 @@ def merge(models):
 def variations(draw, method):
     """Two configurations: one, and the same with zero-weight parents, other formats and key orders."""
     weights = draw(st.lists(st.sampled_from([0, 0.3, 0.5, 1, 1.25]), min_size=2, max_size=6))
-    if method == "linear" and not any(weights):
+    if METHODS[method].normalised and not any(weights):
         weights[0] = 1
     config = config_of(method, weights, draw(st.sampled_from(["float32", "bfloat16"])))
     rng = random.Random(draw(st.integers(0, 999)))
     varied = reformatted(config, rng)
     spare = [name for name in NAMES[1:] if name not in [m["model"] for m in config["models"]]]
-    if method != "slerp":
+    if METHODS[method].most is None:
         for name in spare[: draw(st.integers(0, 2))]:
             place = rng.randint(0, len(varied["models"]))
             varied["models"].insert(place, {"model": name, "parameters": parameters_of(method, 0)})
         if draw(st.booleans()):
             varied["models"] = [
-                m for m in varied["models"] if float(m["parameters"]["weight"]) or rng.random() < 0.5
+                m for m in varied["models"] if float(m["parameters"].get("weight", 1)) or rng.random() < 0.5
             ] or varied["models"]
     varied[PROVENANCE] = {"seed": draw(st.sampled_from([3, 3, 3, 4]))}
     return config, varied
@@ -257,7 +261,7 @@ def test_recipes_that_share_a_digest_have_equal_tensors(method, models, merge):
     assert len(agreed) >= 4  # the property above was put to the test
 
 
-@pytest.mark.parametrize("method", RANDOM)
+@pytest.mark.parametrize("method", [name for name in RANDOM if name in WEIGHTED])
 def test_a_zero_weight_parent_changes_the_tensors_of_random_methods(method, models, merge):
     """Why they may not share a digest there: the parent's draws shift those of the parents after it."""
     torch = pytest.importorskip("torch")
@@ -273,7 +277,7 @@ def test_a_zero_weight_parent_changes_the_tensors_of_random_methods(method, mode
 def test_parents_are_distinct_and_include_the_base():
     recipe = read(config_of("ties", [0.5, 0.25]))
     assert recipe.parents() == (PLACED["a"], PLACED["b"], PLACED["base"])
-    assert read(config_of("slerp", [0.5])).parents() == (PLACED["base"], PLACED["a"])
+    assert read(config_of("slerp", [0.5, 0.5])).parents() == (PLACED["a"], PLACED["b"])
 
 
 def test_a_parents_reference_is_mergekits_notation():

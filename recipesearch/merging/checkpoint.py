@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from ..errors import StudyError
 from ..files import whole_folder
 from ..recipe import Recipe
-from .parents import COMPANIONS
+from .headers import COMPANIONS
 
 _SHARD_BYTES = 5_000_000_000
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RefusedInput
-from .headers import Checkpoint
+from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint
 
 
 def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -24,6 +24,27 @@ def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
         ours, theirs = _heads(first.config), _heads(other.config)
         for key in sorted(ours.keys() & theirs.keys()):
             _same(where, f"values of {key}", ours[key], theirs[key])
+
+
+def require_same_donor(checkpoints: Mapping[str, Checkpoint], method: str) -> None:
+    """Raises RefusedInput unless all the checkpoints have the same config and tokenizer.
+
+    A recipe that names no base has them from any one of its parents: mergekit's choice is arbitrary
+    (``MergeConfiguration.referenced_models`` is made from a set).
+    """
+    (first_name, first), *others = checkpoints.items()
+    for name, other in others:
+        if _donated(first) != _donated(other):
+            raise RefusedInput(
+                f"parents '{first_name}' and '{name}' have different configs or tokenizers, and without a "
+                f"base a {method} merge has those of either: add a base apart, or drop {method}"
+            )
+
+
+def _donated(checkpoint: Checkpoint) -> list[object]:
+    config = {key: value for key, value in checkpoint.config.items() if key not in CONFIG_NOISE}
+    files = (checkpoint.directory / name for name in COMPANIONS)
+    return [config, *(file.read_bytes() if file.exists() else None for file in files)]
 
 
 def _heads(config: Mapping[str, Any]) -> dict[str, object]:

@@ -1,59 +1,92 @@
-"""Places: where in the model a parameter may have a value of its own, as layer groups, filters and ends.
+"""Places: where in the model a parameter may have a value of its own.
 
-Layer groups are slices of a recipe, filters are conditions on tensor names inside a slice. Embeddings go
-with the first group and final norm and head with the last, or, with ``ends: own``, are places of their own.
+Layer groups are slices of a recipe, filters are conditions on tensor names inside a slice; a gradient is one
+slice whose values mergekit interpolates over the layers. Embeddings go with the first layers and final norm
+and head with the last, unless they, or all norms, are places of their own.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from ..errors import PlanError
 from ..plan import WeightsPlan
-from ..recipe import Conditional, Setting
+from ..recipe import Conditional, Scalar, Setting
 
-Ends = tuple[tuple[str, ...], tuple[str, ...]]
 _REST = "rest"  # the tensors that no filter names
 
 
-class Places:
-    """The places of a plan over ``layers`` layers. ``ends`` names the tensors before and after them.
+@dataclass(frozen=True)
+class Parts:
+    """Parts of a model by tensor name: those before the layers, those after them, and what norms contain."""
 
-    ``groups`` are the layer groups as [start, stop); ``names`` are the places', as they appear in genes:
-    ``g0``, ``g0.self_attn``, ``g0.rest``, and ``embed`` and ``head``.
+    embed: tuple[str, ...]
+    head: tuple[str, ...]
+    norm: tuple[str, ...]
+
+
+class Places:
+    """The places of a plan over ``layers`` layers.
+
+    ``groups`` are the slices' layers as [start, stop); ``names`` are the places', as they appear in genes:
+    ``g0``, ``g0.self_attn``, ``g0.rest`` (``p0``... for a gradient's points), ``embed``, ``head``, ``norm``.
     """
 
-    def __init__(self, plan: WeightsPlan, layers: int, ends: Ends) -> None:
+    def __init__(self, plan: WeightsPlan, layers: int, parts: Parts) -> None:
         if plan.layer_groups > layers:
             raise PlanError(f"space.weights.layer_groups: {plan.layer_groups} for {layers} layers")
         self.groups = _split(layers, plan.layer_groups)
+        self._points = plan.gradient
         self._filters = plan.filters
-        self._ends = ends if plan.ends == "own" else None
-        rows = [name for group in range(len(self.groups)) for name in self._of_group(group)]
-        self.names: Sequence[str] = ["embed", *rows, "head"] if self._ends else rows
+        self._own = plan.own
+        self._parts = parts
+        self.names: Sequence[str] = [
+            *(["embed"] if "embed" in plan.own else []),
+            *(f"{stem}{tail}" for stem in self._stems() for tail in self._tails()),
+            *(name for name in ("head", "norm") if name in plan.own),
+        ]
 
     def setting(self, group: int, value_at: Callable[[str], float]) -> Setting:
         """A parameter's setting in one group's slice, from its values by place name."""
         rows = tuple(self._conditions(group, value_at))
         return rows[0].value if len(rows) == 1 and rows[0].filter is None else rows
 
-    def _of_group(self, group: int) -> list[str]:
-        if not self._filters:
-            return [f"g{group}"]
-        return [f"g{group}.{name}" for name in (*self._filters, _REST)]
+    def _stems(self) -> list[str]:
+        if self._points:
+            return [f"p{point}" for point in range(self._points)]
+        return [f"g{group}" for group in range(len(self.groups))]
+
+    def _tails(self) -> list[str]:
+        return [f".{name}" for name in (*self._filters, _REST)] if self._filters else [""]
 
     def _conditions(self, group: int, value_at: Callable[[str], float]) -> Iterator[Conditional]:
-        """Values by filter, the first match winning: the ends that the slice carries, filters, the rest."""
-        before, after = self._ends or ((), ())
-        if group == 0:
-            yield from (Conditional(value_at("embed"), name) for name in before)
-        if group == len(self.groups) - 1:
-            yield from (Conditional(value_at("head"), name) for name in after)
-        *named, rest = self._of_group(group)
-        for place, name in zip(named, self._filters, strict=True):
-            yield Conditional(value_at(place), name)
-        yield Conditional(value_at(rest))
+        """Values by filter, the first match winning: parts of their own, filters, the rest."""
+        last = group == len(self.groups) - 1
+        if "norm" in self._own:
+            yield from (Conditional(value_at("norm"), name) for name in self._parts.norm)
+        if "embed" in self._own and group == 0:
+            yield from (Conditional(value_at("embed"), name) for name in self._parts.embed)
+        if "head" in self._own and last:
+            yield from (Conditional(value_at("head"), name) for name in self._parts.head)
+        elif self._points and last:
+            # mergekit gives what comes after the layers a gradient's first value (plan.plan_module).
+            for name in self._parts.head:
+                yield Conditional(value_at(self._stems()[-1] + self._tail_of(name)), name)
+        *named, rest = self._tails()
+        for name, tail in zip(self._filters, named, strict=True):
+            yield Conditional(self._value(group, tail, value_at), name)
+        yield Conditional(self._value(group, rest, value_at))
+
+    def _value(self, group: int, tail: str, value_at: Callable[[str], float]) -> Scalar | tuple[Scalar, ...]:
+        if self._points:
+            return tuple(value_at(stem + tail) for stem in self._stems())
+        return value_at(f"g{group}{tail}")
+
+    def _tail_of(self, tensor: str) -> str:
+        matches = (f".{name}" for name in self._filters if name in tensor)
+        return next(matches, self._tails()[-1])
 
 
 def _split(layers: int, count: int) -> list[tuple[int, int]]:

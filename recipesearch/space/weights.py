@@ -1,7 +1,7 @@
 """The weight space: merge methods, weights and densities per parent, layer group and filter.
 
-"Parameter space" (PS) of Akiba et al., 2403.13187, with the merge method and the choice of parents as
-genes too. Written from the method table: a parameter that several methods share is one gene, so that it
+"Parameter space" (PS) of Akiba et al., 2403.13187, with the merge method, the base and the choice of parents
+as genes too. Written from the method table: a parameter that several methods share is one gene, so that it
 is inherited when the method changes. Every gene is always in the genome; ``express`` ignores the idle ones.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from ..errors import PlanError
 from ..methods import METHODS, Method, Parameter
 from ..plan import WeightsPlan
-from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source
-from .places import Ends, Places
+from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, freeze
+from .places import Parts, Places
 
 Genome = Mapping[str, Any]
 
@@ -29,33 +30,40 @@ _DECIMALS = 4  # finer differences would only hide repeats and clutter the YAML
 class Pool:
     """What a study merges: its parents by name, in order, and what all their recipes share.
 
-    ``layers`` is their depth; ``ends`` the names of the tensors before and after the layers.
+    ``layers`` is their depth; ``parts`` tells embeddings, head and norms by the names of their tensors.
     """
 
     parents: Mapping[str, Parent]
     base: str | None
     layers: int
-    ends: Ends
+    parts: Parts
     dtype: str
     seed: int
 
 
 class WeightSpace:
-    """The genes of a plan's weight space over a pool of parents, and their expression."""
+    """The genes of a plan's weight space over a pool of parents, and their expression.
+
+    Raises PlanError if a method needs more parents than there are.
+    """
 
     def __init__(self, plan: WeightsPlan, pool: Pool) -> None:
         self._plan, self.pool = plan, pool
-        self._places = Places(plan, pool.layers, pool.ends)
+        self._places = Places(plan, pool.layers, pool.parts)
         self._names = tuple(pool.parents)
         self.methods = plan.methods
-        self.pairs = [f"{a}+{b}" for a, b in itertools.combinations(self._names, 2)]
-        self._parameters = {p.name: p for m in plan.methods for p in METHODS[m].parameters}
+        _require_enough(plan, pool)
+        two = [METHODS[m] for m in plan.methods if METHODS[m].most == 2]
+        choose = itertools.permutations if any(m.ordered for m in two) else itertools.combinations
+        self.pairs = [f"{a}+{b}" for a, b in choose(self._names, 2)]
+        # By gene: methods that share one agree on its range.
+        self._parameters = {p.gene: p for m in plan.methods for p in METHODS[m].parameters}
         self.genes: dict[str, BaseDistribution] = dict(self._genes())
 
     def express(self, genome: Genome) -> Recipe:
         """The recipe of a complete genome. Total: every genome in range expresses a valid recipe.
 
-        A subset without parents counts as all of them, and a normalised average whose weights are all
+        A subset of too few parents counts as all of them, and a normalised average whose weights are all
         zero as the uniform one. Raises KeyError if a gene is missing.
         """
         if missing := self.genes.keys() - genome.keys():
@@ -65,136 +73,239 @@ class WeightSpace:
             Slice(
                 tuple(
                     Source(self.pool.parents[name], layers, self._settings(choice, group, name))
-                    for name in choice.names
+                    for name in choice.sources(group)
                 ),
                 self._settings(choice, group, None),
             )
             for group, layers in enumerate(self._places.groups)
         )
-        base = self._base(choice)
-        return Recipe(choice.method.name, slices, base, dtype=self.pool.dtype, seed=self.pool.seed)
+        return Recipe(
+            choice.method.name,
+            slices,
+            self._donor(choice),
+            freeze(self._plan.constants(choice.method)),
+            dtype=self.pool.dtype,
+            seed=self.pool.seed,
+        )
+
+    def active(self, genome: Genome) -> set[str]:
+        """The genes that decide this genome's recipe; the others are idle and could be anything."""
+        reader = _Reader(genome)
+        self.express(reader)
+        return reader.read
+
+    @property
+    def baseless(self) -> list[str]:
+        """The methods whose recipes name no base here: mergekit would take it for an input."""
+        optional = [m for m in self.methods if METHODS[m].base == "optional"]
+        named = self.pool.base is not None or self._plan.base == "any"
+        return [m for m in optional if not named or len(self._names) <= METHODS[m].fewest]
+
+    def takes(self, stem: str, value: float) -> bool:
+        """Whether the plan lets the genes of a stem (``weight.math``) have this value."""
+        setting = self._plan.setting(self._parameters[stem.split(".")[0]])
+        return setting[0] <= value <= setting[1] if isinstance(setting, tuple) else setting == value
 
     def defaults(self, method: str) -> dict[str, Any]:
         """A complete genome at a method's defaults, kept within the plan's ranges."""
+        chosen: dict[str, Any] = {"method": method, "base": self.pool.base}
+        own = {p.gene: p for p in METHODS[method].parameters}
         genome: dict[str, Any] = {}
         for gene, distribution in self.genes.items():
+            stem = gene.split(".")[0]
             if isinstance(distribution, FloatDistribution):
-                name = gene.split(".")[0]
-                own = next((p for p in METHODS[method].parameters if p.name == name), self._parameters[name])
-                genome[gene] = min(max(own.default, distribution.low), distribution.high)
+                default = own.get(stem, self._parameters[stem]).default
+                genome[gene] = min(max(default, distribution.low), distribution.high)
             elif isinstance(distribution, CategoricalDistribution):
-                genome[gene] = method if gene == "method" else distribution.choices[0]
+                first = distribution.choices[0]
+                genome[gene] = chosen.get(gene) if gene in chosen and chosen[gene] is not None else first
         return genome
 
     # -- genes
 
     def _genes(self) -> Iterator[tuple[str, BaseDistribution]]:
-        if len(self.methods) > 1:
+        methods = [METHODS[m] for m in self.methods]
+        if len(methods) > 1:
             yield "method", CategoricalDistribution(self.methods)
+        if self._plan.base == "any" and any(m.base in ("required", "optional") for m in methods):
+            yield "base", CategoricalDistribution(self._names)
         if self._plan.parents == "subset":
             for name in self._optional():
                 yield f"use.{name}", CategoricalDistribution((True, False))
-        if len(self._names) > 2 and any(METHODS[m].parents == 2 for m in self.methods):
+        if len(self.pairs) > 1 and any(m.most == 2 for m in methods):
             yield "pair", CategoricalDistribution(self.pairs)
+        if any(m.most == 1 for m in methods):
+            for group in range(len(self._places.groups)):
+                yield f"only.g{group}", CategoricalDistribution(self._names)
         for parameter in self._parameters.values():
-            low, high = self._range(parameter)
-            for gene in self._genes_of(parameter):
-                yield gene, FloatDistribution(low, high)
+            setting = self._plan.setting(parameter)
+            if isinstance(setting, tuple):
+                for gene in self._genes_of(parameter):
+                    yield gene, FloatDistribution(*setting, log=parameter.log)
 
     def _genes_of(self, parameter: Parameter) -> list[str]:
         owners = [f".{name}" for name in self._owners(parameter)] if parameter.scope == "parent" else [""]
-        places = [f".{place}" for place in self._places.names] if parameter.per_layer_group else [""]
-        return [parameter.name + owner + place for owner in owners for place in places]
+        places = [f".{place}" for place in self._places.names] if parameter.per_place else [""]
+        return [parameter.gene + owner + place for owner in owners for place in places]
 
     def _owners(self, parameter: Parameter) -> list[str]:
         """The parents that some method reads the parameter of; the base is none if all set it apart."""
-        readers = [m for m in self.methods if parameter.name in _parameter_names(METHODS[m])]
-        apart = all(METHODS[m].base == "required" for m in readers)
-        return [name for name in self._names if not (apart and name == self.pool.base)]
+        readers = [METHODS[m] for m in self.methods if parameter.gene in _genes_read(METHODS[m])]
+        return self._besides_base(readers)
 
     def _optional(self) -> list[str]:
         """The parents that some method can leave out: not the base of task vectors, nor one of a pair."""
-        choosers = [METHODS[m] for m in self.methods if METHODS[m].parents is None]
-        apart = all(method.base == "required" for method in choosers)
-        return [name for name in self._names if choosers and not (apart and name == self.pool.base)]
+        return self._besides_base([METHODS[m] for m in self.methods if METHODS[m].most is None])
 
-    def _range(self, parameter: Parameter) -> tuple[float, float]:
-        ranges = {"weight": self._plan.weight, "density": self._plan.density}
-        return ranges.get(parameter.name, (parameter.low, parameter.high))
+    def _besides_base(self, methods: Sequence[Method]) -> list[str]:
+        """The parents that count as such for one of the methods."""
+        apart = self._plan.base == "fixed" and all(self._origin(m, {}) is not None for m in methods)
+        return [name for name in self._names if methods and not (apart and name == self.pool.base)]
 
     # -- expression
 
     def _choose(self, genome: Genome) -> _Choice:
-        method = METHODS[genome.get("method", self.methods[0])]
-        names = self._chosen(method, genome)
-        inputs = [name for name in names if method.base != "required" or name != self.pool.base]
-        return _Choice(genome, method, names, inputs)
+        method = METHODS[genome["method"] if "method" in self.genes else self.methods[0]]
+        base = self._origin(method, genome)
+        inputs = self._inputs(method, base, genome)
+        return _Choice(genome, method, base, inputs, self._names)
 
-    def _chosen(self, method: Method, genome: Genome) -> list[str]:
-        """The inputs, in the pool's order, the base included where the method sets it apart."""
-        if method.parents == 2:
-            return str(genome["pair"] if "pair" in genome else self.pairs[0]).split("+")
-        used = [name for name in self._names if genome.get(f"use.{name}", True)]
+    def _origin(self, method: Method, genome: Genome) -> str | None:
+        """The base that the method sets apart; None if it sets none."""
+        base: str | None = genome.get("base", self.pool.base)
         if method.base == "required":
-            used = [name for name in used if name != self.pool.base]
-            used = used or [name for name in self._names if name != self.pool.base]
-        names = [name for name in used if not self._idle(method, genome, name)] or used or list(self._names)
-        return [n for n in self._names if n in names or (method.base == "required" and n == self.pool.base)]
+            return base
+        spare = len(self._names) > method.fewest
+        return base if method.base == "optional" and spare else None
+
+    def _inputs(self, method: Method, base: str | None, genome: Genome) -> list[str]:
+        """The parents that the method reads, a base apart not among them: a pair in its own order, else in
+        the pool's. Empty where each layer group has its own."""
+        if method.most == 1:
+            return []
+        names = [name for name in self._names if name != base]
+        if method.most == 2:
+            pair = str(genome["pair"] if "pair" in self.genes else self.pairs[0]).split("+")
+            spare = iter([name for name in names if name not in pair])
+            return [name if name != base else next(spare) for name in pair]
+        used = [name for name in names if f"use.{name}" not in self.genes or genome[f"use.{name}"]]
+        if len(used) < method.fewest:
+            used = names
+        return [name for name in used if not self._idle(method, genome, name)] or used
 
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
         """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
         mergekit miscounts when the first and the last slice have different numbers of sources."""
-        weights = [genome.get(f"weight.{name}.{place}") for place in self._places.names]
-        return not method.random and all(w is not None and _rounded(w) == 0 for w in weights)
+        if method.random or not any(p.gene == "weight" for p in method.parameters):
+            return False
+        weights = [self._number(genome, f"weight.{name}.{place}") for place in self._places.names]
+        return not any(weights)
 
-    def _base(self, choice: _Choice) -> Parent:
-        """The base; where a method needs none, still named, since it gives config and tokenizer."""
+    def _donor(self, choice: _Choice) -> Parent | None:
+        """The recipe's base; where the method needs none, it still gives config and tokenizer. None where
+        mergekit would take it for an input."""
+        if choice.method.base == "optional" and choice.base is None:
+            return None
         if choice.method.base == "either":
-            return self.pool.parents[choice.names[0]]
-        return self.pool.parents[self.pool.base or self._names[0]]
+            return self.pool.parents[choice.inputs[0]]
+        return self.pool.parents[choice.base or self.pool.base or self._names[0]]
 
     def _settings(self, choice: _Choice, group: int, owner: str | None) -> Parameters:
-        """The parameters of one parent in one slice; the slice's shared ones for ``owner`` None."""
-        if owner is not None and owner not in choice.inputs:
+        """The parameters of one source in one slice; the slice's shared ones for ``owner`` None."""
+        if owner is not None and owner == choice.base:
             return ()
-        scope = "shared" if owner is None else "parent"
-        wanted = [p for p in choice.method.parameters if p.scope == scope]
+        wanted = [p for p in choice.method.parameters if (p.scope == "shared") == (owner is None)]
         return tuple(sorted((p.name, self._setting(choice, p, group, owner)) for p in wanted))
 
     def _setting(self, choice: _Choice, parameter: Parameter, group: int, owner: str | None) -> Setting:
-        stem = parameter.name if owner is None else f"{parameter.name}.{owner}"
-        if parameter.per_layer_group:
-            return self._places.setting(group, lambda place: choice.value(stem, place))
-        value = _rounded(choice.genome[stem])
+        stem = f"{parameter.gene}.{owner}" if parameter.scope == "parent" else parameter.gene
+        if parameter.per_place:
+            return self._places.setting(group, lambda place: self._value(choice, parameter, owner, place))
         if parameter.ceiling is None:
-            return value
-        ceiling = parameter.ceiling(_rounded(choice.genome[f"density.{owner}"]))
+            return self._number(choice.genome, stem)
+        ceiling = parameter.ceiling(self._number(choice.genome, f"density.{owner}"))
         # Rounded down: up could reach the ceiling.
         scale = float(10**_DECIMALS)
-        return math.floor(float(choice.genome[stem]) * ceiling * scale + 1e-6) / scale
+        return math.floor(self._raw(choice.genome, stem) * ceiling * scale + 1e-6) / scale
+
+    def _value(self, choice: _Choice, parameter: Parameter, owner: str | None, place: str) -> float:
+        """A parameter's value at a place. A normalised average's weights are one where all would be zero."""
+        if parameter.scope != "parent":
+            value = self._number(choice.genome, f"{parameter.gene}.{place}")
+            first = parameter.scope == "ratio" and owner == choice.inputs[0]
+            return round(1.0 - value, _DECIMALS) if first else value
+        value = self._number(choice.genome, f"{parameter.gene}.{owner}.{place}")
+        if value or not choice.method.normalised:
+            return value
+        others = (self._number(choice.genome, f"{parameter.gene}.{n}.{place}") for n in choice.inputs)
+        return 0.0 if any(others) else 1.0
+
+    def _number(self, genome: Genome, gene: str) -> float:
+        """A numeric gene's value as it is written: four decimals, or four digits of a logarithmic one."""
+        value = self._raw(genome, gene)
+        if self._parameters[gene.split(".")[0]].log:
+            return float(f"{value:.{_DECIMALS - 1}e}")
+        return round(value, _DECIMALS)
+
+    def _raw(self, genome: Genome, gene: str) -> float:
+        if gene in self.genes:
+            return float(genome[gene])
+        setting = self._plan.setting(self._parameters[gene.split(".")[0]])
+        assert not isinstance(setting, tuple)
+        return setting
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a genome chose: its method, the sources by name, and those of them that have parameters."""
+    """What a genome chose: its method, the base apart if any, and the parents that have parameters."""
 
     genome: Genome
     method: Method
-    names: Sequence[str]
+    base: str | None
     inputs: Sequence[str]
+    pool: Sequence[str]
 
-    def value(self, stem: str, place: str) -> float:
-        """A gene's value at a place. Where all weights of a normalised average are zero, they are one."""
-        value = _rounded(self.genome[f"{stem}.{place}"])
-        if value or self.method.base != "ignored":
-            return value
-        name = stem.partition(".")[0]
-        return 0.0 if any(_rounded(self.genome[f"{name}.{n}.{place}"]) for n in self.inputs) else 1.0
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), _DECIMALS)
+    def sources(self, group: int) -> list[str]:
+        """A slice's sources by name: a pair in its own order, all others in the pool's, the base included."""
+        if self.method.most == 1:
+            return [self.genome[f"only.g{group}"]]
+        if self.method.most == 2:
+            return [*([self.base] if self.base else []), *self.inputs]
+        return [name for name in self.pool if name in self.inputs or name == self.base]
 
 
-def _parameter_names(method: Method) -> set[str]:
-    return {parameter.name for parameter in method.parameters}
+class _Reader(Mapping[str, Any]):
+    """A genome that notes which genes were read."""
+
+    def __init__(self, genome: Genome) -> None:
+        self._genome = genome
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._genome[name]
+        self.read.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._genome  # Mapping's own would count as reading
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._genome)
+
+    def __len__(self) -> int:
+        return len(self._genome)
+
+
+def _require_enough(plan: WeightsPlan, pool: Pool) -> None:
+    for name in plan.methods:
+        method = METHODS[name]
+        apart = method.base == "required"
+        if len(pool.parents) < method.fewest + apart:
+            beside = " beside the base" if apart else ""
+            raise PlanError(
+                f"method '{name}' needs {method.fewest} parents{beside}: name more, or drop the method"
+            )
+
+
+def _genes_read(method: Method) -> set[str]:
+    return {parameter.gene for parameter in method.parameters}

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("mergekit")
 
+from example_recipes import recipe_of, settings_of, takes  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from recipesearch.errors import RefusedInput, TrialFailed  # noqa: E402
@@ -24,53 +25,8 @@ RANDOM = [name for name, method in METHODS.items() if method.random]
 # One tensor of 2**20 elements, the embeddings, and the rest small: sorting dominates these merges.
 BIG = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 12, "vocab_size": 2**14}
 
-# (weight, density, t): plain numbers, filters, gradients, gradients inside filters
-FORMS = {
-    "plain": (0.6, 0.5, 0.3),
-    "filters": (
-        [{"filter": "self_attn", "value": 0.2}, {"filter": "layers.1.", "value": 0.9}, {"value": 0.5}],
-        [{"filter": "mlp", "value": 0.4}, {"value": 0.8}],
-        [{"filter": "mlp", "value": 0.9}, {"filter": "embed", "value": 0}, {"value": 0.4}],
-    ),
-    "gradients": ([0.1, 0.9, 0.4], [0.4, 0.7], [0, 1, 0.25]),
-    "both": (
-        [{"filter": "self_attn", "value": [0.2, 0.8]}, {"filter": "lm_head", "value": 0.9}, {"value": 0.5}],
-        [{"filter": "mlp", "value": [0.4, 0.7]}, {"value": 0.6}],
-        [{"filter": "mlp", "value": [0.9, 0.1]}, {"value": 0.4}],
-    ),
-}
-
-
-def settings_of(method, form, place=0):
-    """(one parent's parameters, the shared ones) in a form; ``place`` tells the parents apart."""
-    weight, density, t = FORMS[form]
-    values = {"weight": weight, "density": density, "gamma": 0.05, "epsilon": 0.15}
-    if place and form != "filters":
-        values["weight"] = 0.3
-    own = {p.name: values[p.name] for p in METHODS[method].parameters if p.scope == "parent"}
-    shared = {"t": t} if method == "slerp" else {"lambda": 1.1} if "lambda" in METHODS[method].accepts else {}
-    return freeze(own), freeze(shared)
-
-
-def recipe_of(method, parents, form="plain", dtype="float32", layers=((None,) * 3,), seed=5, **keys):
-    """A recipe over (base, one, two): ``layers`` gives each slice's layer ranges, by parent."""
-    inputs = parents[:2] if method == "slerp" else parents
-    slices = tuple(
-        Slice(
-            tuple(
-                Source(
-                    parent,
-                    ranges[place],
-                    ()
-                    if place == 0 and METHODS[method].base == "required"
-                    else settings_of(method, form, place)[0],
-                )
-                for place, parent in enumerate(inputs)
-            )
-        )
-        for ranges in layers
-    )
-    return Recipe(method, slices, parents[0], settings_of(method, form)[1], dtype=dtype, seed=seed, **keys)
+# The printed command takes a process of its own: one method of each kind, and all that draw.
+COMMANDED = (*RANDOM, "linear", "slerp", "ties", "model_stock")
 
 
 def merged(recipe):
@@ -113,6 +69,16 @@ def deep(random_llama):
 def test_every_method_equals_run_merge_on_the_zoo(method, dtype, form, family, stock_merge):
     recipe = recipe_of(method, family, form, dtype)
     require_same(merged(recipe), stock_merge(recipe))
+
+
+@pytest.mark.parametrize("form", ["plain", "filters"])
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.base == "optional"])
+def test_methods_that_can_do_without_a_base_equal_run_merge_without_one(method, form, family, stock_merge):
+    recipe = recipe_of(method, family, form, baseless=True)
+    require_same(merged(recipe), stock_merge(recipe))
+    assert not torch.equal(
+        merged(recipe)["lm_head.weight"], merged(recipe_of(method, family, form))["lm_head.weight"]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -187,7 +153,7 @@ def test_tied_parents_equal_run_merge(method, tied, random_llama, stock_merge):
     parents = [random_llama(seed, tie) for seed, tie in enumerate(tied)]
     recipe = recipe_of(method, parents)
     ours = merged(recipe)
-    used = tied[:2] if method == "slerp" else tied
+    used = takes(method, tied)[0]
     assert ("lm_head.weight" in ours) == (not all(used))
     require_same(ours, stock_merge(recipe))
 
@@ -227,11 +193,11 @@ def printed_commands(family, tmp_path_factory):
         return recipe, output
 
     with ThreadPoolExecutor(2) as pool:
-        yield {method: pool.submit(rebuild, method) for method in METHODS}
+        yield {method: pool.submit(rebuild, method) for method in COMMANDED}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", COMMANDED)
 def test_the_printed_command_rebuilds_the_same_bits(method, printed_commands):
     recipe, output = printed_commands[method].result()
     assert stock.require_equal(merger(recipe.parents()).stream(recipe), output) == 39

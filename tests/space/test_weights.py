@@ -10,40 +10,55 @@ from recipesearch.errors import PlanError
 from recipesearch.methods import METHODS
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, thaw
+from recipesearch.space.places import Parts
 from recipesearch.space.seeds import seeds, start
 from recipesearch.space.weights import Pool, WeightSpace
 
 NAMES = ("base", "math", "lang")
-ENDS = (("model.embed_tokens.weight",), ("lm_head.weight", "model.norm.weight"))
+PARTS = Parts(("model.embed_tokens.weight",), ("lm_head.weight", "model.norm.weight"), ("norm",))
 ALL = tuple(METHODS)
 TASK_VECTORS = tuple(name for name, method in METHODS.items() if method.base == "required")
+WITHOUT_BASE = tuple(name for name in ALL if name not in TASK_VECTORS)
 
 SPACES = {
     "all methods": {"methods": ALL, "layer_groups": 2},
     "all methods in reverse": {"methods": ALL[::-1], "parents": "subset"},
+    "any base": {"methods": ALL, "parents": "subset", "base": "any", "layer_groups": 2},
     "task vectors, subset, filters": {
         "methods": TASK_VECTORS,
         "parents": "subset",
         "layer_groups": 3,
         "filters": ("self_attn", "mlp"),
     },
-    "own ends": {"methods": ALL, "parents": "subset", "layer_groups": 4, "ends": "own", "filters": ("mlp",)},
+    "own ends": {
+        "methods": ALL,
+        "parents": "subset",
+        "layer_groups": 4,
+        "own": ("embed", "head"),
+        "filters": ("mlp",),
+    },
+    "own norms": {"methods": ("linear", "slerp"), "layer_groups": 2, "own": ("norm",)},
+    "gradients": {"methods": ALL, "gradient": 3, "filters": ("mlp", "norm")},
+    "gradients, own parts": {"methods": ALL, "gradient": 2, "own": ("embed", "head", "norm")},
     "linear and task vectors": {"methods": ("linear", "task_arithmetic"), "parents": "subset"},
     "linear": {"methods": ("linear",), "parents": "subset", "layer_groups": 4},
     "slerp": {"methods": ("slerp",), "layer_groups": 2, "filters": ("mlp",)},
     "narrow": {"methods": ("della", "breadcrumbs"), "density": (0.0101, 0.9999)},
     "tiny weights": {"methods": ("linear", "ties"), "weight": (0.0, 0.0003), "layer_groups": 2},
+    "held": {"methods": ("linear", "ties"), "density": 0.4, "lambda": 0.9, "normalize": False},
 }
 BASELESS = {
     "linear": {"methods": ("linear",), "parents": "subset", "layer_groups": 2},
-    "both": {"methods": ("linear", "slerp"), "parents": "subset", "ends": "own"},
+    "both": {"methods": ("linear", "slerp"), "parents": "subset", "own": ("embed", "head")},
     "slerp": {"methods": ("slerp",), "layer_groups": 4},
+    "no base needed": {"methods": WITHOUT_BASE, "parents": "subset", "layer_groups": 2},
+    "any base": {"methods": ALL, "parents": "subset", "base": "any"},
 }
 
 
 def space_of(settings, base="base", names=NAMES, layers=4, parents=None):
     pool = parents or {name: Parent(f"digest of {name}", f"/models/{name}") for name in names}
-    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, layers, ENDS, "float32", 7))
+    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, layers, PARTS, "float32", 7))
 
 
 def draw(space, rng):
@@ -167,7 +182,7 @@ def test_two_thousand_random_genomes_express_recipes_that_mergekit_accepts(space
         genome = draw(space, rng)
         recipe = space.express(genome)
         assert recipe.seed == 7
-        assert recipe.base is not None
+        assert recipe.base is not None or METHODS[recipe.method].base == "optional"
         counts = {len(part.sources) for part in recipe.slices}
         assert len(counts) == 1  # mergekit miscounts otherwise
         shape = (recipe.method, counts.pop())
@@ -177,8 +192,8 @@ def test_two_thousand_random_genomes_express_recipes_that_mergekit_accepts(space
         for shared, per_input in resolved(recipe):
             method = METHODS[recipe.method]
             assert all(set(values) <= method.accepts for values in (shared, *per_input.values()))
-            if method.base == "ignored":
-                assert sum(values["weight"] for values in per_input.values()) > 0
+            if method.normalised and "normalize" not in shared:
+                assert sum(values["weight"] for values in per_input.values() if values) > 0
 
 
 def settings_in(recipe):
@@ -214,41 +229,26 @@ def test_a_genome_always_expresses_the_same_digest(space):
         assert space.express(draw(space, again)) == space.express(genome)
 
 
-def idle_genes(space, genome):
-    """What the genome's method cannot read: other methods' parameters, and parents that it does not use."""
-    method = METHODS[genome.get("method", space.methods[0])]
-    read = {parameter.name for parameter in method.parameters}
-    used = {source.parent.source.split("/")[-1] for source in space.express(genome).slices[0].sources}
-    wanted = [n for n in NAMES if genome.get(f"use.{n}", True) and (n != "base" or method.base == "ignored")]
-    for name in genome:
-        kind, _, rest = name.partition(".")
-        owner = rest.partition(".")[0]
-        if kind == "pair":
-            idle = method.parents != 2
-        elif kind == "use":
-            idle = method.parents == 2 or (owner == "base" and method.base == "required")
-        elif kind == "method":
-            idle = False
-        else:
-            left_out = owner in NAMES and owner not in used
-            if kind == "weight" and (owner in wanted or not wanted):
-                left_out = False  # its weight is what leaves it out
-            idle = kind not in read or left_out
-        if idle:
-            yield name
-
-
 def test_idle_genes_do_not_move_the_digest(space):
     rng = random.Random(9)
     count = 0
     for _ in range(100):
         genome, other = draw(space, rng), draw(space, rng)
-        idle = list(idle_genes(space, genome))
+        idle = space.genes.keys() - space.active(genome)
         count += len(idle)
         changed = genome | {name: other[name] for name in idle}
         assert space.express(changed).digest == space.express(genome).digest
     if any(name == "method" for name in space.genes):
         assert count
+
+
+def test_a_gene_that_the_method_or_the_parents_leave_out_is_idle():
+    space = space_of({"methods": ("linear", "ties", "slerp"), "parents": "subset"})
+    genome = dict(seeds(space))["ties defaults"] | {"use.math": False}
+    assert space.active(genome) == {
+        "method", "use.math", "use.lang", "weight.lang.g0", "density.lang", "lambda"
+    }  # fmt: skip
+    assert space.active(genome | {"method": "slerp"}) == {"method", "pair", "t.g0"}
 
 
 def test_a_difference_too_small_to_write_is_no_difference(space):
@@ -308,7 +308,10 @@ def test_random_genomes_really_merge_to_finite_models(case, family, merge):
 @pytest.mark.parametrize("extreme", ["low", "high"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_corners_of_the_ranges_merge_to_finite_models(method, extreme, family, merge):
-    space = space_of({"methods": (method,), "layer_groups": 2, "density": (0.01, 0.9999)}, parents=family)
+    settings = {"methods": (method,), "layer_groups": 2}
+    if any(parameter.gene == "density" for parameter in METHODS[method].parameters):
+        settings["density"] = (0.01, 0.9999)
+    space = space_of(settings, parents=family)
     genome = {
         name: gene.choices[0] if isinstance(gene, CategoricalDistribution) else getattr(gene, extreme)
         for name, gene in space.genes.items()
@@ -349,12 +352,12 @@ def test_a_parent_alone_is_that_parent_to_the_bit(name, base, family, merge):
         assert all(torch.equal(merged[n], original[n]) for n in original), parent
 
 
-@pytest.mark.parametrize("methods", [TASK_VECTORS, ("dare_ties", "ties"), ("slerp",)], ids=str)
+@pytest.mark.parametrize("methods", [TASK_VECTORS, ("dare_ties", "ties"), ("slerp",), ("nuslerp",)], ids=str)
 def test_a_parent_alone_is_that_parent_up_to_rounding_where_only_deltas_are_added(methods, family, merge):
     torch = pytest.importorskip("torch")
     space = space_of({"methods": methods, "parents": "subset"}, parents=family)
     found = dict(seeds(space))
-    for parent in NAMES:
+    for parent in NAMES[methods == ("nuslerp",) :]:  # which has no word for its own base
         merged = merge(space.express(found[f"parent {parent}"]))
         for name, tensor in stored(family[parent]).items():
             torch.testing.assert_close(merged[name], tensor)
