@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Losses = NDArray[np.float64]
+_AUGMENTATION = 0.05
 
 
 def front(losses: Losses) -> NDArray[np.bool_]:
@@ -39,3 +40,18 @@ def knee(losses: Losses) -> int:
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1.0)
     return int(members[np.argmin((scaled**2).sum(axis=1))])
+
+
+def weighted_sum(gains: Losses, weights: Losses) -> float:
+    """The sum of gains (higher is better), shape (objectives,), by their weights."""
+    return float(gains @ weights)
+
+
+def chebyshev(gains: Losses, weights: Losses, ideal: Losses) -> float:
+    """Minus the augmented weighted Chebyshev distance of gains (higher is better) from the ideal point.
+
+    Steuer and Choo, 1983: the worst weighted shortfall decides, a little of their sum breaks ties. It
+    reaches every member of a front, where a weighted sum reaches those of its convex hull.
+    """
+    shortfall = weights * (ideal - gains)
+    return -float(shortfall.max() + _AUGMENTATION * shortfall.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -20,9 +20,11 @@ from pydantic import (
 
 from .errors import PlanError, nearest
 from .methods import METHODS, Method, Parameter
-from .score import Objective
+from .score import FUNCTION, VALUE, Objective
 
 Range = tuple[FiniteFloat, FiniteFloat]
+# mergekit's own chat templates (mergekit._data.chat_templates); auto takes the most common of the parents'.
+_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 # vLLM's arguments that are not the user's: what is merged and scored decides them.
 _SET_BY_US = ("model", "tokenizer", "dtype", "seed", "worker_extension_cls", "quantization", "enable_lora")
 
@@ -127,25 +129,74 @@ class SpacePlan(_Section):
 
 
 class ObjectivePlan(_Section):
-    """One task's metric, with a direction."""
+    """One task's metric, with a direction; or a Python ``function`` over the live model, ``module:name``.
 
-    task: str
-    metric: str
+    ``bound`` is a value that recipes must reach (a floor, or a ceiling where it is minimised); ``within``
+    says it as a share of the best parent's own value: 0.03 for at most 3% worse.
+    """
+
+    task: str = ""
+    metric: str = ""
+    function: str | None = None
     maximize: bool = True
+    bound: FiniteFloat | None = None
+    within: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _task_or_function(self) -> Self:
+        if self.function is None and not (self.task and self.metric):
+            raise ValueError("give a 'task' and a 'metric', or a 'function'")
+        if self.function is not None and (self.task or self.metric or self.function.count(":") != 1):
+            raise ValueError("a function is written module:name, and has no task and no metric")
+        return self
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        """What is asked, as (task, metric)."""
+        return (FUNCTION + self.function, VALUE) if self.function else (self.task, self.metric)
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if self.bound is not None and self.within is not None:
+            raise ValueError("give one of 'bound' and 'within'")
+        return self
+
+
+class ScalarizePlan(_Section):
+    """How several objectives become the one number that a sampler maximises (see pareto.py).
+
+    ``ideal`` is chebyshev's point to strive for, by objective; unstated, 1 where the objective is maximised
+    and 0 where it is minimised.
+    """
+
+    kind: Literal["weighted_sum", "chebyshev"] = "weighted_sum"
+    weights: tuple[FiniteFloat, ...]
+    ideal: tuple[FiniteFloat, ...] | None = None
+
+
+SamplerName = Literal[
+    "auto", "nsga2", "nsga3", "tpe", "gp", "cmaes", "sep_cmaes", "pycma", "catcmawm", "random"
+]
 
 
 class SearchPlan(_Section):
     """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs.
 
-    A run pauses once ``max_failure_rate`` of its last 20 candidates have failed.
+    ``scalarize`` may be a plain list: the weights of a sum. A run pauses once ``max_failure_rate`` of its
+    last 20 candidates have failed.
     """
 
-    sampler: Literal["nsga2", "cmaes", "tpe", "random"] = "nsga2"
+    sampler: SamplerName = "auto"
     population: int = Field(default=10, ge=2)
     trials: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0)
-    scalarize: tuple[FiniteFloat, ...] | None = None
+    scalarize: ScalarizePlan | None = None
     max_failure_rate: float = Field(default=0.5, gt=0, le=1)
+
+    @field_validator("scalarize", mode="before")
+    @classmethod
+    def _weights_alone(cls, value: Any) -> Any:
+        return {"weights": value} if isinstance(value, list | tuple) else value
 
 
 class EnginePlan(_Section):
@@ -174,6 +225,56 @@ class EnginePlan(_Section):
         return self
 
 
+class TokenRowPlan(_Section):
+    """Where a token's row comes from: ``zero``, or a parent's (``model``) row of another token."""
+
+    kind: Literal["parent", "zero", "model_token"]
+    model: str | None = None
+    token: str | None = None
+    token_id: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parent_alone(cls, value: Any) -> Any:
+        return {"kind": "parent", "model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.kind == "zero") != (self.model is None):
+            raise ValueError("name a parent as 'model', unless the kind is zero")
+        given = [key for key in (self.token, self.token_id) if key is not None]
+        if len(given) != (self.kind == "model_token"):
+            raise ValueError("a model_token has exactly one of 'token' and 'token_id', others have none")
+        return self
+
+
+class TokenPlan(_Section):
+    """One token's embedding for the parents that lack it; with ``force`` for all of them."""
+
+    source: TokenRowPlan
+    force: bool = False
+
+
+class TokenizerPlan(_Section):
+    """Every recipe's vocabulary, where the parents' differ: mergekit's ``tokenizer``, ``chat_template``."""
+
+    source: Literal["union", "base"] = "union"
+    tokens: dict[str, TokenPlan] = {}
+    pad_to_multiple_of: int | None = Field(default=None, ge=1)
+    chat_template: str | None = None
+
+    @field_validator("chat_template")
+    @classmethod
+    def _known_template(cls, template: str | None) -> str | None:
+        if (
+            template is not None
+            and template not in _TEMPLATES
+            and not ("{" in template and len(template) >= 20)
+        ):
+            raise ValueError(f"neither a Jinja text nor a known template: {nearest(template, _TEMPLATES)}")
+        return template
+
+
 class Plan(_Section):
     """A study file. ``folder`` is where its relative paths start: the folder of the file itself."""
 
@@ -186,6 +287,7 @@ class Plan(_Section):
     held_out: tuple[str, ...] = ()
     search: SearchPlan = SearchPlan()
     engine: EnginePlan = EnginePlan()
+    tokenizer: TokenizerPlan | None = None
     storage: str = ""
     folder: Path = Path()
 
@@ -214,21 +316,27 @@ class Plan(_Section):
         names = [objective.name for objective in self.goals]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two objectives are both called '{twice[0]}'")
-        weights = self.search.scalarize
-        if weights is not None and len(weights) != len(self.objectives):
-            raise ValueError(f"search.scalarize has {len(weights)} weights for {len(names)} objectives")
+        self._require_scalarization(len(names))
         return self
+
+    def _require_scalarization(self, objectives: int) -> None:
+        scalarize = self.search.scalarize
+        for what in ("weights", "ideal"):
+            given = getattr(scalarize, what, None)
+            if given is not None and len(given) != objectives:
+                raise ValueError(f"search.scalarize has {len(given)} {what} for {objectives} objectives")
 
     @property
     def goals(self) -> tuple[Objective, ...]:
         """The objectives, their tasks located."""
-        return tuple(Objective(self.locate(o.task), o.metric, o.maximize) for o in self.objectives)
+        asked = ((*o.asks, o.maximize) for o in self.objectives)
+        return tuple(Objective(self.locate(task), metric, maximize) for task, metric, maximize in asked)
 
     @property
     def held_out_goals(self) -> tuple[Objective, ...]:
         """The objectives' metrics on the held-out tasks, in the objectives' order; may be empty."""
         pairs = zip(self.held_out, self.objectives, strict=False)
-        return tuple(Objective(self.locate(task), o.metric, o.maximize) for task, o in pairs)
+        return tuple(Objective(self.locate(task), o.asks[1], o.maximize) for task, o in pairs)
 
     @property
     def storage_url(self) -> str:
@@ -242,9 +350,13 @@ class Plan(_Section):
         return url
 
     def locate(self, task: str) -> str:
-        """A task's absolute path if it is a file or a zoo task, else its registered name."""
+        """A task's absolute path if it is a file, a zoo task or a function in one, else its name as it is."""
         from .zoo import resolve
 
+        if task.startswith(FUNCTION):
+            module, _, name = task.removeprefix(FUNCTION).rpartition(":")
+            file = self.folder / (module.replace(".", "/") + ".py")
+            return f"{FUNCTION}{file.absolute()}:{name}" if file.is_file() else task
         if (known := resolve(task)) is not None:
             return str(known)
         return str((self.folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task
@@ -312,11 +424,9 @@ def _explain(error: ValidationError) -> str:
 
 def _fields_at(place: Sequence[str]) -> list[str]:
     """The keys that the section at a place knows."""
-    section: Any = Plan
+    section: type[BaseModel] = Plan
     for part in place:
-        if part.isdigit():
-            continue
-        section = section.model_fields[part].annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            section = ObjectivePlan
+        if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
+            inside = (field.annotation, *get_args(field.annotation))
+            section = next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), section)
     return [name for name in section.model_fields if name != "folder"]

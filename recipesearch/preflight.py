@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
+from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
-from .memory import need, require_memory
+from .memory import need, require_memory, weight_bytes
 from .merging.compatibility import require_compatible, require_same_donor
 from .merging.headers import Checkpoint, read_checkpoint
-from .merging.parents import identify, locate, model_directory
+from .merging.parents import identify, locate, shapes_folder
+from .merging.tokenizers import Settled
 from .plan import Plan
-from .recipe import Parent, Recipe
-from .samplers import require_fit
+from .recipe import Parent
+from .samplers.fit import Choice, choose
 from .space.places import Parts
+from .space.seeds import parent_label, seeds
 from .space.weights import Pool, WeightSpace
 
 # GPT-NeoX calls its head embed_out.
@@ -29,12 +31,17 @@ _TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
 
 @dataclass(frozen=True)
 class Preflight:
-    """A checked plan: its pool of parents, their headers, and the space over them."""
+    """A checked plan: its pool of parents, their headers, the space over them and the sampler for it.
+
+    The headers are as merges see them: aligned to the ``vocabulary``, if the study has one of its own.
+    """
 
     plan: Plan
     pool: Pool
     checkpoints: Mapping[str, Checkpoint]
     space: WeightSpace
+    choice: Choice
+    vocabulary: Settled | None = None
 
 
 def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
@@ -49,21 +56,31 @@ def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
     parents = {name: identify(reference, plan.folder) for name, reference in plan.parents.items()}
     _require_distinct(parents)
     checkpoints = {
-        name: located.get(name) or read_checkpoint(_headers_of(parent)) for name, parent in parents.items()
+        name: located.get(name) or read_checkpoint(shapes_folder(parent)) for name, parent in parents.items()
     }
+    settled = settle_vocabulary(plan, parents)
+    if settled:
+        checkpoints = {name: found.with_vocabulary(settled.size) for name, found in checkpoints.items()}
     require_compatible(checkpoints)
-    if to_run and located.keys() < checkpoints.keys():
+    if not settled:
+        warn_of_other_tokens(checkpoints)
+    if to_run and (settled or located.keys() < checkpoints.keys()):
         require_memory(_donor_first(plan, checkpoints), plan.engine)
     first = next(iter(checkpoints.values()))
     for name in plan.space.weights.filters:
         if not any(name in tensor for tensor in first.tensors):
             raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
-    pool = Pool(parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed)
+    tokenizer = settled.tokenizer if settled else None
+    pool = Pool(
+        parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed, tokenizer
+    )
     space = WeightSpace(plan.space.weights, pool)
     for method in space.baseless:
         require_same_donor(checkpoints, method)
-    require_fit(plan.search, space.genes, len(plan.objectives))
-    return Preflight(plan, pool, checkpoints, space)
+    bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
+    choice = choose(plan.search, space.genes, len(plan.objectives), bounded)
+    _require_parents_values(plan, space)
+    return Preflight(plan, pool, checkpoints, space, choice, settled)
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:
@@ -74,8 +91,19 @@ def _read_located(plan: Plan) -> dict[str, Checkpoint]:
 
 def _donor_first(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[Checkpoint]:
     """The parent that gives the live model its config comes first."""
-    donor = plan.base or next(iter(plan.parents))
-    return [checkpoints[name] for name in sorted(checkpoints, key=lambda name: name != donor)]
+    return [checkpoints[name] for name in donor_first(plan) if name in checkpoints]
+
+
+def _require_parents_values(plan: Plan, space: WeightSpace) -> None:
+    """A bound relative to the parents needs one that is scored by itself."""
+    labels = {label for label, _ in seeds(space)}
+    alone = any(parent_label(name) in labels for name in space.pool.parents)
+    for place, objective in enumerate(plan.objectives):
+        if objective.within is not None and not alone:
+            raise PlanError(
+                f"objectives.{place}.within: no parent alone is a recipe of these methods and ranges, so "
+                "none is scored; give a 'bound'"
+            )
 
 
 def _require_distinct(parents: Mapping[str, Parent]) -> None:
@@ -84,13 +112,6 @@ def _require_distinct(parents: Mapping[str, Parent]) -> None:
         if parent.digest in names:
             raise RefusedInput(f"parents '{names[parent.digest]}' and '{name}' are the same model; drop one")
         names[parent.digest] = name
-
-
-def _headers_of(parent: Parent) -> Path:
-    """A folder with the parent's shapes: a recipe has those of its base, else of its first parent."""
-    while isinstance(parent.source, Recipe):
-        parent = parent.source.base or parent.source.parents()[0]
-    return model_directory(parent)
 
 
 def _parts(checkpoint: Checkpoint) -> Parts:
@@ -115,7 +136,7 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         "layers": checked.pool.layers,
         "parents": len(checked.checkpoints),
         "genes": len(checked.space.genes),
-        "sampler": plan.search.sampler,
+        "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
         "recipes": plan.search.trials,
         "items_per_recipe": items,
         "memory_bytes": needed.total,
@@ -124,4 +145,19 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         "cache_bytes": needed.cache,
         "database_bytes": plan.search.trials * (_TRIAL_BYTES + items * _ITEM_BYTES),
         "merged_model_bytes": needed.model,
+        **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
+    }
+
+
+def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:
+    """What aligning the vocabularies does and takes: ``memory_bytes`` of rows, a part of the parents' that no
+    file can be mapped to, and ``disk_bytes`` for one model's folder in the cache."""
+    dtype = checked.plan.engine.dtype
+    counts = zip(donor_first(checked.plan), settled.tokens, settled.lacks, strict=True)
+    rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.checkpoints.values())
+    return {
+        "merged": settled.size,
+        "parents": {name: {"tokens": tokens, "lacks": lacks} for name, tokens, lacks in counts},
+        "memory_bytes": sum(weight_bytes(c, dtype) for c in rows),
+        "disk_bytes": max(weight_bytes(c, dtype) for c in checked.checkpoints.values()),
     }

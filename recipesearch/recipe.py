@@ -73,11 +73,47 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class TokenizerFolder:
+    """A tokenizer's files. ``digest`` is their content's, which alone makes two equal."""
+
+    digest: str
+    path: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Where a token's embedding comes from for the parents that lack the token; with ``force``, for all.
+
+    It is the row of ``token`` (its text or its id; None: of the same token) in ``parent``; zeros without one.
+    """
+
+    parent: Parent | None = None
+    token: str | int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary that the parents are aligned to before the merge, in mergekit's terms.
+
+    ``source`` is ``base``, ``union`` or a tokenizer's folder. mergekit numbers a union's new tokens anew at
+    every run, so the recipes of a search name the folder of one union (``merging/vocabulary.py``); ``tokens``
+    are added to it. ``chat_template`` is mergekit's own key: a known name, a Jinja text, or ``auto``.
+    """
+
+    source: str | TokenizerFolder = "union"
+    tokens: tuple[tuple[str, TokenRow], ...] = ()
+    pad_to_multiple_of: int | None = None
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One mergekit merge as data.
 
     ``base`` gives the task vectors' origin where the method wants one, and the result's config and
     tokenizer always. ``dtype`` is the dtype the parents are merged in, ``out_dtype`` the result's.
+    ``tokenizer`` aligns parents of different vocabularies (None: they have one).
     """
 
     method: str
@@ -87,6 +123,7 @@ class Recipe:
     dtype: str | None = None
     out_dtype: str | None = None
     seed: int = 0
+    tokenizer: Tokenizer | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -95,7 +132,7 @@ class Recipe:
         Key order, number format and the place of a parent's files do not matter. Parents keep their order.
         The seed counts only for methods that draw random numbers.
         """
-        content = {
+        content: dict[str, object] = {
             "method": self.method,
             "base": self.base.digest if self.base else None,
             "dtype": self.dtype,
@@ -113,6 +150,8 @@ class Recipe:
                 for part in self.slices
             ],
         }
+        if self.tokenizer:
+            content["tokenizer"] = _tokenizer_content(self.tokenizer)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -128,14 +167,28 @@ class Recipe:
 
         Only in a weighted sum. Not for random methods, whose draws shift; and not beyond four inputs, where
         torch's sum over the inputs groups its terms differently (measured: 5 to 50% of such merges change in
-        the last bit).
+        the last bit). Nor where vocabularies are aligned: its rows may stand for tokens that others lack.
         """
         method = METHODS[self.method]
         inputs = [s for s in part.sources if method.base == "ignored" or s.parent != self.base]
-        if method.random or not method.additive or len(inputs) > 4:
+        if method.random or not method.additive or len(inputs) > 4 or self.tokenizer:
             return part.sources
         kept = tuple(s for s in part.sources if s not in inputs or not _always_zero(s.parameters))
         return kept if any(s in inputs for s in kept) else part.sources
+
+
+def _tokenizer_content(tokenizer: Tokenizer) -> dict[str, object]:
+    """What of a tokenizer decides the result, as JSON data. The order of tokens does: it numbers them."""
+    source = tokenizer.source
+    return {
+        "source": source if isinstance(source, str) else source.digest,
+        "tokens": [
+            [text, row.parent.digest if row.parent else None, row.token, row.force]
+            for text, row in tokenizer.tokens
+        ],
+        "pad_to_multiple_of": tokenizer.pad_to_multiple_of,
+        "chat_template": tokenizer.chat_template,
+    }
 
 
 def freeze(parameters: Mapping[str, object] | None) -> Parameters:

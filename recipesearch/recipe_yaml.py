@@ -8,17 +8,41 @@ mergekit ignores. mergekit also ignores a misspelt parameter, so reading refuses
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from .errors import PlanError, nearest
 from .methods import METHODS
-from .recipe import Parameters, Parent, Recipe, Slice, Source, freeze, thaw
+from .recipe import (
+    Parameters,
+    Parent,
+    Recipe,
+    Slice,
+    Source,
+    Tokenizer,
+    TokenizerFolder,
+    TokenRow,
+    freeze,
+    thaw,
+)
 
 PROVENANCE = "recipesearch"
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
-_TOP = {"merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", PROVENANCE}
+_TOP = {
+    "merge_method",
+    "base_model",
+    "models",
+    "slices",
+    "parameters",
+    "dtype",
+    "out_dtype",
+    "tokenizer",
+    "tokenizer_source",
+    "chat_template",
+    PROVENANCE,
+}
 
 
 def to_mergekit(recipe: Recipe, locate: Callable[[Parent], str]) -> dict[str, Any]:
@@ -37,6 +61,8 @@ def to_mergekit(recipe: Recipe, locate: Callable[[Parent], str]) -> dict[str, An
     for key, value in (("dtype", recipe.dtype), ("out_dtype", recipe.out_dtype)):
         if value:
             config[key] = value
+    if recipe.tokenizer:
+        config |= _tokenizer_keys(recipe.tokenizer, locate)
     return config
 
 
@@ -47,10 +73,15 @@ def to_yaml(recipe: Recipe, locate: Callable[[Parent], str], provenance: Mapping
     return yaml.dump(config, Dumper=_FlowLists, sort_keys=False, allow_unicode=True, width=100)
 
 
-def from_yaml(text: str, identify: Callable[[str], Parent]) -> tuple[Recipe, dict[str, Any]]:
+def from_yaml(
+    text: str,
+    identify: Callable[[str], Parent],
+    identify_tokenizer: Callable[[str], TokenizerFolder] | None = None,
+) -> tuple[Recipe, dict[str, Any]]:
     """Reads a recipe and its provenance (empty for a plain mergekit file) from YAML text.
 
-    ``identify`` turns a model reference into a Parent. Raises PlanError for text that is not a mergekit
+    ``identify`` turns a model reference into a Parent, ``identify_tokenizer`` a tokenizer's folder into what
+    it holds (None: recipes that name one are refused). Raises PlanError for text that is not a mergekit
     configuration of a known method, for keys this version cannot honour, and for misspelt parameters.
     """
     try:
@@ -63,11 +94,12 @@ def from_yaml(text: str, identify: Callable[[str], Parent]) -> tuple[Recipe, dic
     try:
         provenance = dict(config.get(PROVENANCE) or {})
         recipe = _recipe(config, _of_text(identify), int(provenance.get("seed", 0)))
+        tokenizer = _read_tokenizer(config, _of_text(identify), identify_tokenizer)
     except KeyError as error:
         raise PlanError(f"the recipe is not a mergekit configuration: {error} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise PlanError(f"the recipe is not a mergekit configuration: {error}") from error
-    return recipe, provenance
+    return replace(recipe, tokenizer=tokenizer), provenance
 
 
 def _of_text(identify: Callable[[str], Parent]) -> Callable[[Any], Parent]:
@@ -157,6 +189,71 @@ def _slice(part: Slice, locate: Callable[[Parent], str]) -> dict[str, Any]:
     if part.parameters:
         entry["parameters"] = thaw(part.parameters)
     return entry
+
+
+# -- tokenizer and chat template
+
+
+def _tokenizer_keys(tokenizer: Tokenizer, locate: Callable[[Parent], str]) -> dict[str, Any]:
+    """mergekit's ``tokenizer`` and ``chat_template``."""
+    source = tokenizer.source
+    entry: dict[str, Any] = {"source": source if isinstance(source, str) else source.path}
+    if tokenizer.tokens:
+        entry["tokens"] = {text: _row(row, locate) for text, row in tokenizer.tokens}
+    if tokenizer.pad_to_multiple_of:
+        entry["pad_to_multiple_of"] = tokenizer.pad_to_multiple_of
+    template = {"chat_template": tokenizer.chat_template} if tokenizer.chat_template else {}
+    return {"tokenizer": entry, **template}
+
+
+def _row(row: TokenRow, locate: Callable[[Parent], str]) -> dict[str, Any]:
+    source: Any = {"kind": "zero"}
+    if row.parent:
+        source = locate(row.parent)
+        if row.token is not None:
+            key = "token_id" if isinstance(row.token, int) else "token"
+            source = {"kind": "model_token", "model": source, key: row.token}
+    return {"source": source, **({"force": True} if row.force else {})}
+
+
+def _read_tokenizer(
+    config: Mapping[str, Any],
+    identify: Callable[[str], Parent],
+    identify_tokenizer: Callable[[str], TokenizerFolder] | None,
+) -> Tokenizer | None:
+    if config.get("tokenizer") and config.get("tokenizer_source"):
+        raise PlanError("a recipe has one of 'tokenizer' and 'tokenizer_source', not both")
+    raw = config.get("tokenizer") or {"source": config.get("tokenizer_source")}
+    _known(raw, {"source", "tokens", "pad_to_multiple_of"}, "key of tokenizer")
+    if not (config.get("tokenizer") or config.get("tokenizer_source")):
+        if config.get("chat_template"):
+            raise PlanError("a recipe's 'chat_template' needs a 'tokenizer': add tokenizer: {source: base}")
+        return None
+    source: Any = raw.get("source", "union")
+    if source not in ("union", "base"):
+        if identify_tokenizer is None:
+            raise PlanError(f"the tokenizer's source '{source}' is neither union nor base")
+        source = identify_tokenizer(source)
+    tokens = ((str(text), _read_row(text, row, identify)) for text, row in (raw.get("tokens") or {}).items())
+    return Tokenizer(source, tuple(tokens), raw.get("pad_to_multiple_of"), config.get("chat_template"))
+
+
+def _read_row(text: str, raw: Mapping[str, Any], identify: Callable[[str], Parent]) -> TokenRow:
+    _known(raw, {"source", "force"}, f"key of token '{text}'")
+    source, force = raw.get("source"), bool(raw.get("force", False))
+    if isinstance(source, str):
+        return TokenRow(identify(source), None, force)
+    kind = source.get("kind") if isinstance(source, Mapping) else None
+    if kind == "zero":
+        return TokenRow(None, None, force)
+    if not isinstance(source, Mapping) or kind != "model_token":
+        raise PlanError(
+            f"token '{text}' needs a source: a model, {{kind: zero}} or {{kind: model_token, ...}}"
+        )
+    token, number = source.get("token"), source.get("token_id")
+    if (token is None) == (number is None):
+        raise PlanError(f"token '{text}': a model_token has exactly one of 'token' and 'token_id'")
+    return TokenRow(identify(source["model"]), str(token) if number is None else int(number), force)
 
 
 class _FlowLists(yaml.SafeDumper):

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# A task that is a Python function, python:module:function, and the one metric that it has.
+FUNCTION, VALUE = "python:", "value"
+# The task that asks of the merge itself, not of its answers.
+MODEL = "model"
+# A metric of every task that has the model write: tokens of an answer before any filter.
+RESPONSE_LENGTH = "response_length"
+
 
 @dataclass(frozen=True)
 class Objective:
-    """One metric of one lm-eval task, with a direction. ``task`` is a path or a registered name."""
+    """One metric of one task, with a direction.
+
+    ``task`` is the path of an lm-eval task, its registered name, a function, or ``model``.
+    """
 
     task: str
     metric: str
@@ -16,7 +26,10 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """``task.metric``, the task by its file stem; how tables and ``--best`` call the objective."""
+        """``task.metric``, the task by its file stem, or the function's name; how tables and ``--best`` call
+        the objective."""
+        if self.task.startswith(FUNCTION):
+            return self.task.rpartition(":")[2]
         stem = self.task.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
         return f"{stem}.{self.metric}"
 

@@ -57,7 +57,12 @@ def run(
         storage, ready = open_storage(plan.storage_url), worker.ready
         with sole_runner(storage, plan.name):
             identity = identify_study(
-                plan, checked.pool.parents, checked.space.genes, ready.tasks, ready.conditions
+                plan,
+                checked.pool.parents,
+                checked.space.genes,
+                ready.tasks,
+                ready.conditions,
+                checked.choice.sampler,
             )
             study = Study(plan, checked.space, identity, storage)
             study.hold_out(ready.held_out)

@@ -12,7 +12,7 @@ from .errors import VerificationFailed
 from .files import write_text
 from .merging.parents import identify, read_recipe
 from .plan import EnginePlan
-from .recipe import Recipe
+from .recipe import Recipe, Slice, Source
 from .recipe_yaml import to_yaml
 
 _CONDITIONS = ("options", "device", "threads", "batch_size")
@@ -44,11 +44,12 @@ def verify(path: Path) -> Proof:
 
     from .engines.choice import choose_device
     from .merging import stock
-    from .merging.materialize import directories, merger
+    from .merging.materialize import directories, merger, settled
 
     device = choose_device(provenance.get("device", "cpu"))
     threads = int(provenance.get("threads", torch.get_num_threads()))
     torch.set_num_threads(threads)
+    recipe = settled(recipe)
     folders = directories(recipe.parents())
     with tempfile.TemporaryDirectory(prefix="recipesearch-verify-") as scratch:
         local, rebuilt = Path(scratch, "recipe.yaml"), Path(scratch, "model")
@@ -76,6 +77,8 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     if not claims:
         return {}
     from .engines.choice import open_engine
+    from .merging.materialize import merger
+    from .merging.measure import measure
     from .scoring.scorer import Scorer
     from .scoring.tasks import load_tasks
     from .zoo import resolve
@@ -87,10 +90,13 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     stated = {key: provenance[key] for key in _CONDITIONS if key in provenance}
     kind = provenance.get("engine", "transformers")
     plan = EnginePlan.model_validate({"kind": kind, "dtype": recipe.dtype, **stated})
-    engine = open_engine(plan, (), identify(str(rebuilt), rebuilt))
+    model = identify(str(rebuilt), rebuilt)
+    engine = open_engine(plan, (), model)
     unique = list({task.hash: task for task in tasks}.values())
     scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
-    measured = {score.task_hash: score.metrics for score in scorer.score(engine.lm)}
+    alone = Recipe("passthrough", (Slice((Source(model),)),), model)
+    given = scorer.score(engine.lm, lambda: measure(merger([model]).stream(alone)))
+    measured = {score.task_hash: score.metrics for score in given}
     engine.close()
     scores = {}
     for name, claim in claims.items():

@@ -29,7 +29,7 @@ from recipesearch.merging.parents import identify
 from recipesearch.methods import METHODS as METHOD_TABLE
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
-from recipesearch.scoring.tasks import load_tasks
+from recipesearch.scoring.tasks import LoadedTask, load_tasks
 from recipesearch.zoo import build_zoo
 
 METHODS = ("linear", "ties", "dare_ties")
@@ -79,6 +79,7 @@ def _arguments() -> argparse.Namespace:
 
 def _questions(zoo: Path) -> list[Any]:
     (loaded,) = load_tasks([str(zoo / "tasks" / "reading_b_search.yaml")])
+    assert isinstance(loaded, LoadedTask)
     loaded.task.build_all_requests(rank=0, world_size=1)
     return list(loaded.task.instances)
 

@@ -24,7 +24,7 @@ from recipesearch import search
 from recipesearch.engines.transformers import TransformersEngine
 from recipesearch.merging.stream import Merger
 from recipesearch.plan import SearchPlan, read_plan
-from recipesearch.samplers import PerTrialSampler
+from recipesearch.samplers.per_trial import PerTrialSampler
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.study.storage import open_storage
 from recipesearch.study.study import Study
@@ -115,7 +115,7 @@ def _bookkeeping(folder: Path, trials: int, genes: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {f"weight.{index}": FloatDistribution(0.0, 1.5) for index in range(genes)}
     storage = open_storage(f"sqlite:///{folder / 'bookkeeping.db'}")
-    sampler = PerTrialSampler(SearchPlan(sampler="nsga2", population=20), space, {}, lambda genome: False)
+    sampler = PerTrialSampler("nsga2", SearchPlan(population=20), space, {})
     study = optuna.create_study(storage=storage, sampler=sampler, directions=["maximize", "maximize"])
     seconds = []
     for _ in range(trials):

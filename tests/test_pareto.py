@@ -39,3 +39,21 @@ def test_hypervolume_of_known_boxes() -> None:
     losses = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [9.0, 0.0]])
     assert pareto.hypervolume(losses, np.array([4.0, 4.0])) == pytest.approx(6.0)
     assert pareto.hypervolume(losses[3:], np.array([4.0, 4.0])) == 0.0
+
+
+def test_chebyshev_reaches_what_a_weighted_sum_cannot() -> None:
+    """The middle of a front that bends inwards: no weights make a sum prefer it."""
+    ends, middle = [np.array([1.0, 0.0]), np.array([0.0, 1.0])], np.array([0.4, 0.4])
+    weights, ideal = np.array([0.5, 0.5]), np.array([1.0, 1.0])
+    assert all(
+        pareto.chebyshev(middle, weights, ideal) > pareto.chebyshev(end, weights, ideal) for end in ends
+    )
+    assert all(pareto.weighted_sum(middle, weights) < pareto.weighted_sum(end, weights) for end in ends)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.5))
+def test_a_gain_in_any_objective_is_a_gain_scalarised(one: float, two: float, gain: float) -> None:
+    weights, ideal = np.array([0.7, 0.3]), np.array([1.0, 1.0])
+    worse, better = np.array([one, two]), np.array([one, two + gain])
+    assert pareto.chebyshev(better, weights, ideal) > pareto.chebyshev(worse, weights, ideal)
+    assert pareto.weighted_sum(better, weights) > pareto.weighted_sum(worse, weights)

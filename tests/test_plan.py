@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from recipesearch import plan as plan_module
 from recipesearch.errors import PlanError
 from recipesearch.plan import load_plan, read_plan
 from recipesearch.zoo import zoo_dir
@@ -39,7 +40,7 @@ def write(tmp_path):
 def test_a_study_file_becomes_a_plan_with_defaults(write):
     plan = load_plan(write())
     assert plan.space.weights.methods == ("ties", "slerp")
-    assert (plan.search.sampler, plan.search.trials, plan.search.seed) == ("nsga2", 10, 0)
+    assert (plan.search.sampler, plan.search.trials, plan.search.seed) == ("auto", 10, 0)
     assert (plan.engine.kind, plan.engine.dtype) == ("transformers", "bfloat16")
     assert [goal.maximize for goal in plan.goals] == [True, False]
     assert [goal.name for goal in plan.goals] == ["addition.exact_match", "arc_easy.acc"]
@@ -189,7 +190,7 @@ def test_overrides_replace_and_add_values_as_yaml(write):
     plan = load_plan(write(), overrides)
     assert (plan.search.trials, plan.engine.threads, plan.name) == (500, 2, "other=x")
     assert plan.space.weights.methods == ("linear",)
-    assert plan.search.sampler == "nsga2"
+    assert plan.search.sampler == "auto"
 
 
 @pytest.mark.parametrize(
@@ -263,3 +264,46 @@ def test_reading_a_plan_leaves_the_data_it_was_given(tmp_path):
     study = copy.deepcopy(STUDY)
     assert read_plan(study, tmp_path, "here").folder == tmp_path
     assert study == STUDY
+
+
+# -- the tokenizer section
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"sorce": "base"}, "unknown key 'tokenizer.sorce': did you mean 'source'"),
+        ({"source": "unions"}, "tokenizer.source"),
+        ({"pad_to_multiple_of": 0}, "tokenizer.pad_to_multiple_of"),
+        ({"chat_template": "chatmi"}, "tokenizer.chat_template: .*did you mean 'chatml'"),
+        (
+            {"tokens": {"x": {"source": "math", "forse": 1}}},
+            "x.forse': did you mean 'force'",
+        ),
+        ({"tokens": {"x": {}}}, "tokenizer.tokens.x.source"),
+        ({"tokens": {"x": {"source": {"kind": "zero", "model": "math"}}}}, "unless the kind is zero"),
+        ({"tokens": {"x": {"source": {"kind": "model_token", "model": "math"}}}}, "exactly one"),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_section_is_checked_to_its_leaves(make_plan, section, message):
+    with pytest.raises(PlanError, match=message):
+        make_plan(tokenizer=section)
+
+
+def test_the_known_chat_templates_are_mergekits():
+    templates = pytest.importorskip("mergekit._data.chat_templates")
+    folder = Path(templates.__file__).parent
+    assert {"auto", *(path.stem for path in folder.glob("*.jinja"))} == set(plan_module._TEMPLATES)
+
+
+def test_a_token_may_come_from_a_parent_another_token_or_nowhere(make_plan):
+    rows = {
+        "one": {"source": "math"},
+        "two": {"source": {"kind": "model_token", "model": "lang", "token_id": 0}, "force": True},
+        "three": {"source": {"kind": "zero"}},
+    }
+    plan = make_plan(tokenizer={"tokens": rows, "chat_template": "{% for m in messages %}{% endfor %}"})
+    assert plan.tokenizer.source == "union"
+    assert [row.source.kind for row in plan.tokenizer.tokens.values()] == ["parent", "model_token", "zero"]
+    assert make_plan(name="plain").tokenizer is None

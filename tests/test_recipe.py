@@ -1,6 +1,7 @@
 """Recipes as data: what decides a digest, that equal digests mean equal tensors, and the YAML form."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -9,7 +10,18 @@ from hypothesis import strategies as st
 
 from recipesearch.errors import PlanError
 from recipesearch.methods import METHODS
-from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source, freeze, thaw
+from recipesearch.recipe import (
+    Conditional,
+    Parent,
+    Recipe,
+    Slice,
+    Source,
+    Tokenizer,
+    TokenizerFolder,
+    TokenRow,
+    freeze,
+    thaw,
+)
 from recipesearch.recipe_yaml import PROVENANCE, from_yaml, to_yaml
 
 NAMES = ("base", "a", "b", "c", "d", "e", "f")
@@ -370,7 +382,10 @@ def test_a_plain_mergekit_file_has_seed_zero_and_no_provenance():
     [
         ({"merge_method": "tie"}, "unknown merge method 'tie': did you mean 'ties'"),
         ({"basemodel": "a"}, "unknown recipe key 'basemodel': did you mean 'base_model'"),
-        ({"tokenizer_source": "union"}, "unknown recipe key 'tokenizer_source'"),
+        (
+            {"tokenizer_sorce": "union"},
+            "unknown recipe key 'tokenizer_sorce': did you mean 'tokenizer_source'",
+        ),
         ({"parameters": {"lamda": 1}}, "unknown parameter 'lamda': did you mean 'lambda'"),
         ({"parameters": {"epsilon": 1}}, "unknown parameter 'epsilon'"),
         ({"models": [{"modle": "a"}]}, "unknown key of a model 'modle': did you mean 'model'"),
@@ -409,3 +424,108 @@ def test_what_mergekit_would_ignore_or_choke_on_is_refused_with_the_nearest_name
 def test_text_that_is_no_recipe_is_a_plan_error(text):
     with pytest.raises(PlanError):
         from_yaml(text, PLACED.__getitem__)
+
+
+# -- tokenizers
+
+TOKENIZER = Tokenizer(
+    TokenizerFolder("digest of a union", "/kept/tokenizer"),
+    (
+        ("<|im_start|>", TokenRow(PLACED["a"])),
+        ("new", TokenRow(PLACED["base"], "é", force=True)),
+        ("other", TokenRow(PLACED["base"], 0)),
+        ("nothing", TokenRow()),
+    ),
+    64,
+    "chatml",
+)
+OTHERS = [
+    replace(TOKENIZER, source="base"),
+    replace(TOKENIZER, source=TokenizerFolder("digest of another", "/kept/tokenizer")),
+    replace(TOKENIZER, tokens=TOKENIZER.tokens[::-1]),
+    replace(TOKENIZER, tokens=(("<|im_start|>", TokenRow(PLACED["base"])), *TOKENIZER.tokens[1:])),
+    replace(TOKENIZER, tokens=(("<|im_start|>", TokenRow(PLACED["a"], force=True)), *TOKENIZER.tokens[1:])),
+    replace(TOKENIZER, tokens=(*TOKENIZER.tokens[:2], ("other", TokenRow(PLACED["base"], "0")))),
+    replace(TOKENIZER, pad_to_multiple_of=None),
+    replace(TOKENIZER, chat_template="llama3"),
+]
+
+
+def pair(tokenizer=None, weight=0.5):
+    sources = (Source(PLACED["base"], (0, 2)), Source(PLACED["a"], (0, 2), freeze({"weight": weight})))
+    return Recipe("ties", (Slice(sources),), PLACED["base"], dtype="bfloat16", tokenizer=tokenizer)
+
+
+def test_a_digest_from_before_there_were_tokenizers_stands():
+    one, other = Parent("a" * 64, "/a"), Parent("b" * 64, "/b")
+    sources = (Source(one), Source(other, (0, 2), freeze({"weight": 0.5, "density": [0.1, 1]})))
+    recipe = Recipe("ties", (Slice(sources),), one, freeze({"lambda": 1}), "bfloat16", None, 3)
+    assert recipe.digest == "53409993e0dacb74e833e80c0869ee36f9024d95d62e7f1440d44a169a67b79c"
+
+
+def test_all_of_a_tokenizer_counts_but_the_place_of_its_files():
+    digests = [pair(tokenizer).digest for tokenizer in (None, TOKENIZER, *OTHERS)]
+    assert len(set(digests)) == len(digests)
+    moved = replace(TOKENIZER, source=TokenizerFolder("digest of a union", "/elsewhere"))
+    assert pair(moved).digest == pair(TOKENIZER).digest
+    assert moved == TOKENIZER
+
+
+def test_a_parent_of_weight_zero_counts_where_it_has_tokens_of_its_own():
+    alone = replace(pair(weight=0.0), slices=(Slice(pair().slices[0].sources[:1]),))
+    for tokenizer in (None, TOKENIZER):
+        with_it = replace(pair(weight=0.0), method="linear", tokenizer=tokenizer)
+        without = replace(alone, method="linear", tokenizer=tokenizer)
+        assert (with_it.digest == without.digest) == (tokenizer is None)
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, *OTHERS, Tokenizer()], ids=range(len(OTHERS) + 2))
+def test_a_tokenizer_goes_to_yaml_and_back(tokenizer):
+    folders = {"/kept/tokenizer": tokenizer.source}
+    by_place = {parent.reference: parent for parent in PLACED.values()}
+    text = to_yaml(pair(tokenizer), lambda parent: parent.reference, {})
+    assert from_yaml(text, by_place.__getitem__, folders.__getitem__)[0] == pair(tokenizer)
+
+
+def test_mergekit_reads_our_tokenizer_as_we_do():
+    config_module = pytest.importorskip("mergekit.config")
+    text = to_yaml(pair(TOKENIZER), lambda parent: parent.reference, {})
+    parsed = config_module.MergeConfiguration.model_validate(yaml.safe_load(text))
+    assert str(parsed.tokenizer.source) == "/kept/tokenizer"
+    assert parsed.tokenizer.pad_to_multiple_of == 64
+    assert parsed.chat_template == "chatml"
+    tokens = parsed.tokenizer.tokens
+    assert list(tokens) == ["<|im_start|>", "new", "other", "nothing"]
+    assert str(tokens["<|im_start|>"].source) == "/models/a"
+    assert (tokens["new"].source.token, tokens["new"].force) == ("é", True)
+    assert tokens["other"].source.token_id == 0
+    assert tokens["nothing"].source.kind == "zero"
+
+
+def test_mergekits_old_key_is_read_as_the_new_one():
+    config = config_of("linear", [1, 2])
+    assert read(config | {"tokenizer_source": "base"}) == read(config | {"tokenizer": {"source": "base"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer": {"sorce": "base"}}, "unknown key of tokenizer 'sorce': did you mean 'source'"),
+        ({"tokenizer": {}, "tokenizer_source": "base", "chat_template": "chatml"}, None),
+        ({"tokenizer": {"source": "base"}, "tokenizer_source": "base"}, "not both"),
+        ({"tokenizer": {"source": "elsewhere"}}, "'elsewhere' is neither union nor base"),
+        ({"chat_template": "chatml"}, "'chat_template' needs a 'tokenizer'"),
+        ({"tokenizer": {"tokens": {"x": {"force": True}}}}, "token 'x' needs a source"),
+        ({"tokenizer": {"tokens": {"x": {"sources": "a"}}}}, "unknown key of token 'x'"),
+        ({"tokenizer": {"tokens": {"x": {"source": {"kind": "model_token", "model": "a"}}}}}, "exactly one"),
+        ({"tokenizer": {"tokens": {"x": {"source": {"kind": "one"}}}}}, "token 'x' needs a source"),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_that_cannot_be_honoured_is_refused(change, message):
+    config = config_of("linear", [1, 2]) | change
+    if message is None:
+        assert read(config).tokenizer == Tokenizer("base", chat_template="chatml")
+        return
+    with pytest.raises(PlanError, match=message):
+        read(config)

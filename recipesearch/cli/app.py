@@ -72,6 +72,22 @@ def run(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> No
 
 
 @app.command()
+def sweep(
+    plan: PlanFile,
+    between: Annotated[tuple[str, str], typer.Option("--between", metavar="ONE OTHER", help="Two parents.")],
+    method: Annotated[str, typer.Option(help="A merge method with a ratio or weights.")] = "linear",
+    steps: Annotated[int, typer.Option(help="How many ratios; 9 are 0.1 to 0.9.")] = 9,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the plot as one offline page.")] = None,
+    setting: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the merges of two parents at ratios from one to the other."""
+    from .sweeping import sweep
+
+    sweep(plan, between, method, steps, setting or [], html, as_json)
+
+
+@app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
     """Show how far a study is, its best values, and why candidates failed."""
     from .viewing import status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def check(path: Path, overrides: Sequence[str], as_json: bool) -> None:
 
     require_runnable(plan.engine)
     tasks, _ = load_all_goals(plan)
-    items = sum(len(task.eval_docs) for task in {task.hash: task.task for task in tasks}.values())
+    items = sum(task.items for task in {task.hash: task for task in tasks}.values())
     data = estimate(checked, items)
     folder = Path(plan.storage_url.removeprefix("sqlite:///")).parent
     if plan.storage_url.startswith("sqlite"):
@@ -97,5 +97,11 @@ def _search(plan: Plan) -> None:
         run(plan, observe)
 
 
-def _flat(data: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), str(value)) for key, value in data.items()]
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested data as lines; a key within a key is written after it."""
+    for key, value in data.items():
+        name = prefix + key.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}: ")
+        else:
+            yield name, str(value)

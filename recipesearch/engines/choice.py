@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import RefusedInput
@@ -27,6 +27,9 @@ class Engine(Protocol):
 
     def load(self, recipe: Recipe) -> LM:
         """Becomes the recipe's model and returns it. Raises TrialFailed, naming the cause."""
+
+    def measure(self, recipe: Recipe) -> Mapping[str, float]:
+        """What a recipe's merge itself is like (merging/measure.py): it is merged for that once more."""
 
     def close(self) -> None:
         """Frees what the engine holds outside this process's memory."""

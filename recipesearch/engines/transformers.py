@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import TrialFailed
 from ..merging.materialize import directories
+from ..merging.measure import measure
 from ..merging.resident import ResidentParents
 from ..merging.stream import Merger
 from ..recipe import Parent, Recipe
@@ -80,6 +81,11 @@ class TransformersEngine:
             raise TrialFailed(f"incompatible: the merge has no tensor '{min(uncovered)}'")
         self._require_finite_answer()
         return self._lm
+
+    @torch.no_grad()
+    def measure(self, recipe: Recipe) -> Mapping[str, float]:
+        """What a recipe's merge itself is like."""
+        return measure(self._merger.stream(recipe))
 
     def close(self) -> None:
         """Nothing to free: all of it is this process's memory."""

@@ -7,7 +7,7 @@ only a reload packs them anew. vLLM says little when it goes wrong, so every loa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +41,8 @@ class VllmEngine:
         self.device, self.batch_size = device, plan.batch_size
         prepare_process(device, plan.threads)
         folders = directories(dict.fromkeys((*parents, donor)))
-        arguments = engine_arguments(plan, device, folders[donor], folders.values())
+        resident = [folders[parent] for parent in parents or (donor,)]
+        arguments = engine_arguments(plan, device, folders[donor], resident)
         from vllm import LLM
         from vllm import __version__ as vllm_version
 
@@ -56,6 +57,8 @@ class VllmEngine:
         versions = [f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers")]
         self.versions = "/".join([*versions, f"vllm {vllm_version}"])  # its CPU package has another name
         self._donor = _alone(donor, plan.dtype)
+        if donor not in parents and isinstance(donor.source, Recipe):
+            self._donor = donor.source  # of the parents in memory: it needs no tensors of its own
         self._swaps = 0
         self._lm = self._as_lm(folders[donor])
         self.sing()
@@ -101,6 +104,11 @@ class VllmEngine:
             )
         self._swaps = 0
         return error
+
+    def measure(self, recipe: Recipe) -> Mapping[str, float]:
+        """What a recipe's merge itself is like; every rank merges whole tensors, so the first one tells."""
+        measured: Mapping[str, float] = self._llm.collective_rpc("measure_recipe", args=(recipe,))[0]
+        return measured
 
     def close(self) -> None:
         """Ends the engine and, with tensor parallelism, its other processes."""

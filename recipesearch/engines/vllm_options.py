@@ -85,7 +85,9 @@ def _memory(plan: EnginePlan, device: str, donor: Path, parents: Iterable[Path])
     if device != "cpu":
         import torch
 
-        sizes = [weight_bytes(read_checkpoint(folder), plan.dtype) for folder in parents]
+        vocabulary = read_checkpoint(donor).vocabulary  # that of all, once they are aligned
+        held = [read_checkpoint(folder).with_vocabulary(vocabulary) for folder in parents]
+        sizes = [weight_bytes(checkpoint, plan.dtype) for checkpoint in held]
         return {"gpu_memory_utilization": gpu_share(sum(sizes), torch.cuda.mem_get_info()[1])}
     config = read_checkpoint(donor).config
     wanted = plan.options.get("max_model_len")

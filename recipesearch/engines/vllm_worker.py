@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import TrialFailed
+from ..merging.measure import measure
 from ..merging.resident import ResidentParents
 from ..merging.stream import Merger
 from ..recipe import Parent, Recipe
@@ -59,6 +60,11 @@ class RecipeWorker:
         except Exception as error:
             return recipe.digest, error
         return recipe.digest, None
+
+    @torch.inference_mode()
+    def measure_recipe(self, recipe: Recipe) -> dict[str, float]:
+        """What a recipe's merge itself is like."""
+        return measure(self._recipe_merger.stream(recipe))
 
     @torch.inference_mode()
     def forget_states(self) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import RefusedInput, StudyError
 from ..files import write_text
+from ..merging.tokenizers import copy_tokenizer
 from ..plan import Plan
 from ..preflight import Preflight
-from ..recipe import Parent, Recipe
+from ..recipe import Parent, Recipe, TokenizerFolder
 from ..recipe_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
 from .card import model_card
 
 RECIPE_FILE = "recipe.yaml"
+TOKENIZER_FOLDER = "tokenizer"
 
 
 def export(checked: Preflight, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
@@ -38,9 +41,10 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
         )
     references = _references(checked, recipe, folder, portable)
     provenance = _provenance(checked.plan, checked.pool.parents, results, row)
-    text = to_yaml(recipe, lambda parent: references[parent], provenance)
     target = folder / RECIPE_FILE
     try:
+        written = _with_tokenizer_beside(recipe, folder, portable)
+        text = to_yaml(written, lambda parent: references[parent], provenance)
         write_text(target, text)
         write_text(
             folder / "README.md",
@@ -63,6 +67,15 @@ def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool
         else:
             references[parent] = written[parent] if portable else parent.reference
     return references
+
+
+def _with_tokenizer_beside(recipe: Recipe, folder: Path, portable: bool) -> Recipe:
+    """The recipe, the tokenizer that it names copied beside it; ``portable`` names it from there."""
+    if recipe.tokenizer is None or not isinstance(recipe.tokenizer.source, TokenizerFolder):
+        return recipe
+    source = copy_tokenizer(recipe.tokenizer.source, folder / TOKENIZER_FOLDER)
+    source = replace(source, path=TOKENIZER_FOLDER) if portable else source
+    return replace(recipe, tokenizer=replace(recipe.tokenizer, source=source))
 
 
 def _portable(reference: str, study: Path, folder: Path) -> str:
@@ -108,7 +121,7 @@ def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
     for index, objective in enumerate(results.identity["objectives"]):
         assert row.values is not None
         entry = {
-            "task": _task_reference(plan, plan.objectives[index].task),
+            "task": _task_reference(plan, plan.objectives[index].asks[0]),
             "task_hash": objective["task"],
             "metric": objective["metric"],
             "value": row.values[index].value,

@@ -63,7 +63,7 @@ def progress_figure(results: Results, objective: int) -> Figure:
 
 
 def hypervolume_figure(results: Results, steps: int = 200) -> Figure | None:
-    """The volume that the first n scored recipes dominate, over n.
+    """The volume that the first n scored recipes within the bounds dominate, over n.
 
     The reference is each objective's worst value among all scored recipes. None with a single objective,
     whose best value says the same, and with five or more, where the exact volume takes too long.
@@ -171,7 +171,7 @@ def _running_best(results: Results, objective: int) -> Figure:
     losses = results.losses()[:, objective]
     best = np.minimum.accumulate(losses) * results.signs[objective]
     better = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)
-    numbers = [results.scored[i].number for i in better]
+    numbers = [results.eligible[i].number for i in better]
     x, y = [*numbers, results.rows[-1].number], [*(_short(best[i]) for i in better), _short(best[-1])]
     return {"x": x, "y": y, "name": "best so far"} | _line()
 

@@ -9,23 +9,29 @@ from pathlib import Path
 import torch
 from mergekit.io.tensor_writer import TensorWriter
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from ..errors import StudyError
 from ..files import whole_folder
 from ..recipe import Recipe
 from .headers import COMPANIONS
+from .vocabulary import Vocabulary
 
 _SHARD_BYTES = 5_000_000_000
 
 
 def write_checkpoint(
-    recipe: Recipe, stream: Iterable[tuple[str, torch.Tensor]], donor: Path, target: Path
+    recipe: Recipe,
+    stream: Iterable[tuple[str, torch.Tensor]],
+    donor: Path,
+    target: Path,
+    vocabulary: Vocabulary | None = None,
 ) -> Path:
     """Writes a recipe's merged tensors as a model folder and returns ``target``.
 
     ``donor`` is the folder of the recipe's base (else first parent): it gives config and tokenizer, as in
-    mergekit. Raises StudyError when the disk is full or the target is taken; then nothing is left there.
+    mergekit; the tokenizer is the ``vocabulary``'s where there is one. Raises StudyError when the disk is
+    full or the target is taken; then nothing is left there.
     """
     try:
         with whole_folder(target) as partial:
@@ -33,8 +39,12 @@ def write_checkpoint(
             for name, tensor in stream:
                 writer.save_tensor(name=name, tensor=tensor.cpu(), clone=True)
             writer.finalize()
-            _write_config(recipe, donor, partial)
-            for name in COMPANIONS:
+            config = _config(recipe, donor)
+            if vocabulary is not None:
+                vocabulary.write(config, partial)
+            config.save_pretrained(partial)
+            # With a tokenizer of its own mergekit takes nothing along, the generation config neither.
+            for name in COMPANIONS if vocabulary is None else ():
                 if (donor / name).exists():
                     shutil.copy(donor / name, partial / name)
     except FileExistsError as error:
@@ -47,12 +57,12 @@ def write_checkpoint(
     return target
 
 
-def _write_config(recipe: Recipe, donor: Path, target: Path) -> None:
+def _config(recipe: Recipe, donor: Path) -> PretrainedConfig:
     """The donor's config with the result's dtype and depth (mergekit.merge._model_out_config)."""
-    config = AutoConfig.from_pretrained(donor)
+    config: PretrainedConfig = AutoConfig.from_pretrained(donor)
     if dtype := recipe.out_dtype or recipe.dtype:
         config.dtype = dtype
     first_sources = [part.sources[0].layers for part in recipe.slices]
     if all(layers is not None for layers in first_sources):
         config.num_hidden_layers = sum(stop - start for start, stop in filter(None, first_sources))
-    config.save_pretrained(target)
+    return config

@@ -73,5 +73,10 @@ def _same_tensors(where: str, one: Checkpoint, other: Checkpoint) -> None:
         shapes = one.tensors[name].shape, other.tensors[name].shape
         if shapes[0] != shapes[1]:
             sizes = [str(checkpoint.config.get("vocab_size")) for checkpoint in (one, other)]
-            hint = f"; their vocabularies have {' and '.join(sizes)} tokens" if sizes[0] != sizes[1] else ""
+            hint = (
+                f"; their vocabularies have {' and '.join(sizes)} tokens: align them with "
+                "tokenizer: {source: union}"
+                if sizes[0] != sizes[1]
+                else ""
+            )
             raise RefusedInput(f"{where}: tensor '{name}' has shapes {shapes[0]} and {shapes[1]}{hint}")

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from mergekit.common import ModelReference
 
 from ..errors import StudyError
 from ..files import cache_dir, whole_folder
-from ..recipe import Parent, Recipe
+from ..recipe import Parent, Recipe, TokenizerFolder
 from .checkpoint import write_checkpoint
 from .parents import model_directory
 from .resident import ResidentParents
 from .stream import Merger
+from .tokenizers import settle
 
 
 def directories(parents: Iterable[Parent]) -> dict[Parent, Path]:
@@ -61,9 +63,21 @@ def _build(parent: Parent, target: Path) -> None:
 
 def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
     """Merges a recipe into a model folder. Raises like Merger.stream and write_checkpoint."""
+    recipe = settled(recipe)
     donor = recipe.base or recipe.parents()[0]
-    stream = merger(recipe.parents(), device).stream(recipe)
-    return write_checkpoint(recipe, stream, _directory(donor), target)
+    merges = merger(recipe.parents(), device)
+    return write_checkpoint(
+        recipe, merges.stream(recipe), _directory(donor), target, merges.vocabulary(recipe)
+    )
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with a tokenizer that means the same in every run (see ``tokenizers.settle``)."""
+    tokenizer = recipe.tokenizer
+    if tokenizer is None or isinstance(tokenizer.source, TokenizerFolder):
+        return recipe
+    parents = sorted(recipe.parents(), key=lambda parent: parent != recipe.base)
+    return replace(recipe, tokenizer=settle(tokenizer, list(directories(parents).values())).tokenizer)
 
 
 def _write_adapted(parent: Parent, target: Path) -> None:

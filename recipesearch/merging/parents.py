@@ -15,6 +15,7 @@ from ..recipe import Parent, Recipe
 from ..recipe_yaml import from_yaml
 from ..zoo import resolve
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint, read_checkpoint
+from .tokenizers import tokenizer_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _RECIPE_ENDINGS = (".yaml", ".yml")
@@ -65,7 +66,11 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
         raise PlanError(f"{path}: cannot read the recipe ({error}); give a mergekit YAML file") from error
     _OPEN.append(path)
     try:
-        return from_yaml(text, lambda reference: identify(reference, path.parent))
+        return from_yaml(
+            text,
+            lambda reference: identify(reference, path.parent),
+            lambda reference: tokenizer_folder(_local(reference, path.parent)),
+        )
     finally:
         _OPEN.remove(path)
 
@@ -76,6 +81,21 @@ def model_directory(parent: Parent) -> Path:
     if Path(parent.source).is_absolute():
         return Path(parent.source)
     return _snapshot(parent.source, parent.revision)
+
+
+def shapes_folder(parent: Parent) -> Path:
+    """A local folder with a parent's shapes and tokenizer: for a recipe its base's, or its first parent's.
+
+    Raises RefusedInput for a recipe with a tokenizer of its own: no folder has those yet.
+    """
+    while isinstance(parent.source, Recipe):
+        if parent.source.tokenizer:
+            raise RefusedInput(
+                f"parent {parent.reference} is a recipe with a tokenizer of its own; build it with "
+                "'recipesearch merge', and name that folder"
+            )
+        parent = parent.source.base or parent.source.parents()[0]
+    return model_directory(parent)
 
 
 def content_digest(checkpoint: Checkpoint) -> str:

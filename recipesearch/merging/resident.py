@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from mergekit.common import ModelReference
 from mergekit.io.tasks import LoaderCache, LoadTensor
 
 from ..recipe import Parent
+from .vocabulary import Vocabulary
 
 
 class ResidentParents:
@@ -26,6 +27,7 @@ class ResidentParents:
         }
         self._device = torch.device(device)
         self._tensors: dict[tuple[Parent, str, str | None], torch.Tensor | None] = {}
+        self._aligned: dict[Hashable, dict[Parent, torch.Tensor]] = {}
 
     def reference(self, parent: Parent) -> ModelReference:
         """mergekit's name for the parent: its local folder."""
@@ -38,16 +40,48 @@ class ResidentParents:
         """
         key = (parent, weight.name, weight.force_dtype or dtype)
         if key not in self._tensors:
-            loaded = LoadTensor(
-                model=self._references[parent],
-                tensor=weight.name,
-                dtype=key[2],
-                optional=weight.optional,
-                aliases=weight.aliases,
-                tied_names=weight.tied_names,
-            ).execute()
+            loaded = self._load(parent, weight, dtype)
             self._tensors[key] = None if loaded is None else loaded.to(self._device)
         return self._tensors[key]
+
+    def aligned(
+        self,
+        vocabulary: Vocabulary,
+        inputs: Sequence[tuple[Parent, WeightInfo]],
+        axis: int,
+        dtype: str | None,
+    ) -> Mapping[Parent, torch.Tensor]:
+        """The parents' tensors for a weight with the rows of ``vocabulary`` along ``axis``, made once.
+
+        Without the parents that have no such weight. On the CPU, as in mergekit, where averages are rounded.
+        """
+        # The order of two parents does not count: a sum of two is the same either way.
+        order = frozenset(p for p, _ in inputs) if len(inputs) < 3 else tuple(p for p, _ in inputs)
+        key = (vocabulary, order, inputs[0][1].name, inputs[0][1].force_dtype or dtype)
+        if key not in self._aligned:
+            loaded = {
+                self._references[parent]: tensor
+                for parent, weight in inputs
+                if (tensor := self._load(parent, weight, dtype)) is not None
+            }
+            rows = vocabulary.align(loaded, axis)
+            self._aligned[key] = {
+                parent: rows[self._references[parent]].to(self._device)
+                for parent, _ in inputs
+                if self._references[parent] in rows
+            }
+        return self._aligned[key]
+
+    def _load(self, parent: Parent, weight: WeightInfo, dtype: str | None) -> torch.Tensor | None:
+        loaded: torch.Tensor | None = LoadTensor(
+            model=self._references[parent],
+            tensor=weight.name,
+            dtype=weight.force_dtype or dtype,
+            optional=weight.optional,
+            aliases=weight.aliases,
+            tied_names=weight.tied_names,
+        ).execute()
+        return loaded
 
     def holds(self, parent: Parent, weight: WeightInfo) -> bool:
         """Whether the parent's files hold the weight under its own name or an alias (not a tied one)."""

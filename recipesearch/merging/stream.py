@@ -9,7 +9,7 @@ is the source of the layer walk; its own in-memory path does not run under curre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ from ..methods import METHODS
 from ..recipe import Parent, Recipe, Slice
 from ..recipe_yaml import to_mergekit
 from .resident import ResidentParents
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Merger:
         self._draws = _Draws(torch.device(device))
         self._architectures: dict[Parent, ConfiguredModelArchitecture] = {}
         self._layers: dict[tuple[Parent, int], list[WeightInfo]] = {}
+        self._vocabularies: dict[Hashable, Vocabulary] = {}
 
     def stream(self, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the merged model's tensors under their Hugging Face names, in sorted name order.
@@ -65,9 +67,7 @@ class Merger:
         for a recipe that mergekit refuses.
         """
         with _refusals(RuntimeError, ValueError):
-            config = MergeConfiguration.model_validate(
-                to_mergekit(recipe, lambda p: str(self._parents.reference(p)))
-            )
+            config = self._config(recipe)
             jobs = self._in_order(recipe, config, list(self._plan(recipe, config)))
         self._draws.seed(recipe.seed)
         out_dtype = dtype_from_name(recipe.out_dtype)
@@ -77,6 +77,20 @@ class Merger:
             merged = merged if forced is None else merged.to(forced)
             self._require_finite(merged, job, recipe)
             yield job.weight.name, merged
+
+    def vocabulary(self, recipe: Recipe) -> Vocabulary | None:
+        """The vocabulary that a recipe aligns its parents to, one object for equal ones; None if none."""
+        if recipe.tokenizer is None:
+            return None
+        key = (recipe.tokenizer, recipe.base, frozenset(recipe.parents()))
+        if key not in self._vocabularies:
+            self._vocabularies[key] = Vocabulary(self._config(recipe))
+        return self._vocabularies[key]
+
+    def _config(self, recipe: Recipe) -> MergeConfiguration:
+        return MergeConfiguration.model_validate(
+            to_mergekit(recipe, lambda parent: str(self._parents.reference(parent)))
+        )
 
     def _plan(self, recipe: Recipe, config: MergeConfiguration) -> Iterator[_Job]:
         """Every output tensor, as ``MergePlanner.plan_module`` walks them."""
@@ -173,7 +187,7 @@ class Merger:
                 base_model=job.settings.base_model,
                 t=job.settings.t,
             )
-            loaded = [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
+            loaded = self._inputs(recipe, job)
             present = [(ref, tensor) for ref, tensor in zip(named, loaded, strict=True) if tensor is not None]
             ids = [ref for ref, _ in present]
             method.validate_inputs(ids, job.settings.base_model, group_name=job.weight.name)
@@ -195,6 +209,16 @@ class Merger:
                 name=job.weight.name,
             )
         return merged
+
+    def _inputs(self, recipe: Recipe, job: _Job) -> list[torch.Tensor | None]:
+        """The parents' tensors, in order; aligned where the recipe says so and tokens index the weight."""
+        vocabulary, axis = self.vocabulary(recipe), job.weight.vocabulary_axis
+        if vocabulary is None or axis is None:
+            return [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
+        # It says no by a KeyError or an AssertionError too.
+        with _refusals(AssertionError, KeyError):
+            aligned = self._parents.aligned(vocabulary, job.inputs, axis, recipe.dtype)
+        return [aligned.get(parent) for parent, _ in job.inputs]
 
     def _configure(self, recipe: Recipe, config: MergeConfiguration) -> None:
         """Looks up each parent's architecture once."""

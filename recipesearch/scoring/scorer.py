@@ -10,31 +10,37 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TrialFailed
-from ..score import Measurement, TaskScore
-from .tasks import LoadedTask
+from ..score import RESPONSE_LENGTH, Measurement, TaskScore
+from .functions import LoadedModel
+from .tasks import Loaded, LoadedTask, generates
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import LM
 
+Measured = Callable[[], Mapping[str, float]]
+
+_FEWSHOT_SEED = 1234  # simple_evaluate's default
 _SEEDS = (0, 1234, 1234)  # python, numpy, torch: simple_evaluate's defaults, for sampled generation
 
 
 class Scorer:
     """Asks a live model the requests of some tasks. ``lm`` serves only to build them (chat template)."""
 
-    def __init__(self, tasks: Sequence[LoadedTask], lm: LM, chat_template: bool = False) -> None:
-        self._forms = [_RequestForm(loaded, lm, chat_template) for loaded in tasks]
+    def __init__(self, tasks: Sequence[Loaded], lm: LM, chat_template: bool = False) -> None:
+        self._tasks = [_RequestForm(t, lm, chat_template) if isinstance(t, LoadedTask) else t for t in tasks]
+        self._forms = [task for task in self._tasks if isinstance(task, _RequestForm)]
 
-    def score(self, lm: LM) -> list[TaskScore]:
+    def score(self, lm: LM, measured: Measured | None = None) -> list[TaskScore]:
         """The live model's TaskScore for each task, in order.
 
-        All tasks' requests of one type go to the model in one call. Raises TrialFailed if a log-likelihood
-        is not a number (the likeliest of several NaN is always the first), or a metric not a finite one.
+        All tasks' requests of one type go to the model in one call; ``measured`` gives the task ``model`` its
+        numbers. Raises TrialFailed if a log-likelihood is not a number (the likeliest of several NaN is
+        always the first), or a metric not a finite one.
         """
         _seed_everything()
         by_type: dict[str, list[Instance]] = defaultdict(list)
@@ -47,7 +53,12 @@ class Scorer:
             for instance, response in zip(instances, responses, strict=True):
                 _require_number(response)
                 instance.resps.append(response)
-        return [form.read() for form in self._forms]
+        return [
+            task.measure(measured() if measured else {})
+            if isinstance(task, LoadedModel)
+            else task.measure(lm)
+            for task in self._tasks
+        ]
 
 
 class _RequestForm:
@@ -55,6 +66,7 @@ class _RequestForm:
 
     def __init__(self, loaded: LoadedTask, lm: LM, chat_template: bool) -> None:
         task = loaded.task
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)  # here: building draws from it
         task.build_all_requests(
             rank=0,
             world_size=1,
@@ -71,7 +83,7 @@ class _RequestForm:
             self._requests[instance.doc_id].append(instance)
         self._keys = {doc_id: f"{doc_id:06d}-{_doc_hash(doc)}" for doc_id, doc in self._docs.items()}
 
-    def read(self) -> TaskScore:
+    def measure(self, lm: LM) -> TaskScore:
         """The score of the answers that the instances now hold (lm_eval.evaluator.evaluate)."""
         self._task.apply_filters()
         filters = list(self.instances[0].filtered_resps)
@@ -87,8 +99,19 @@ class _RequestForm:
                     metric_of[name] = metric
                     items[self._keys[doc_id]][name] = _plain(value)
                     values[name].append(value)
+        if generates(self._task):
+            metric_of[RESPONSE_LENGTH] = RESPONSE_LENGTH
+            for doc_id, key in self._keys.items():
+                length = self._length(doc_id, lm)
+                items[key][RESPONSE_LENGTH] = length
+                values[RESPONSE_LENGTH].append(length)
         metrics = {name: self._measure(metric_of[name], rows) for name, rows in values.items()}
         return TaskScore(self._hash, metrics, items)
+
+    def _length(self, doc_id: int, lm: LM) -> float:
+        """The mean number of tokens of an item's answers, before any filter."""
+        answers = [answer for request in self._requests[doc_id] for answer in request.resps]
+        return sum(len(lm.tok_encode(answer)) for answer in answers) / len(answers)
 
     def _measure(self, metric: str, values: list[Any]) -> Measurement:
         from lm_eval.api.metrics import mean, stderr_for_metric

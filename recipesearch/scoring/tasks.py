@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, RefusedInput, nearest
-from ..score import Objective
+from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Objective
+from .functions import LoadedFunction, LoadedModel, load_function
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-_FEWSHOT_SEED = 1234  # lm-eval's own default (simple_evaluate)
 # Where a task's data lies is not what it asks; its documents are hashed themselves.
 _PLACES = {"dataset_path", "dataset_name", "dataset_kwargs", "metadata"}
 
@@ -36,19 +36,40 @@ class LoadedTask:
         """The names of the metrics that the task computes; those of further filters as ``metric,filter``."""
         names = list(self.task.aggregation())
         further = [ensemble.name for ensemble in getattr(self.task, "_filters", [])][1:]
-        return (*names, *(f"{name},{filter_name}" for filter_name in further for name in names))
+        lengths = [RESPONSE_LENGTH] if generates(self.task) else []
+        return (*names, *(f"{name},{filter_name}" for filter_name in further for name in names), *lengths)
+
+    @property
+    def items(self) -> int:
+        """How many items it asks."""
+        return len(self.task.eval_docs)
 
 
-def load_tasks(specs: Sequence[str]) -> list[LoadedTask]:
-    """Loads tasks given as absolute YAML paths or registered lm-eval names.
+def generates(task: Task) -> bool:
+    """Whether the model writes answers to the task's items."""
+    return str(task.OUTPUT_TYPE) == "generate_until"
+
+
+Loaded = LoadedTask | LoadedFunction | LoadedModel
+
+
+def load_tasks(specs: Sequence[str]) -> list[Loaded]:
+    """Loads tasks given as absolute YAML paths, registered lm-eval names, functions or ``model``.
 
     Raises PlanError for an unknown task or a group, RefusedInput for one that runs generated code.
     """
-    manager = _manager(registered=not all(_is_path(spec) for spec in specs))
-    return [_load(manager, spec) for spec in specs]
+    named = [spec for spec in specs if not _is_path(spec) and spec != MODEL and not _is_function(spec)]
+    manager = _manager(registered=bool(named))
+    return [_load_any(manager, spec) for spec in specs]
 
 
-def require_metric(loaded: LoadedTask, objective: Objective) -> None:
+def _load_any(manager: Any, spec: str) -> Loaded:
+    if _is_function(spec):
+        return load_function(spec)
+    return LoadedModel() if spec == MODEL else _load(manager, spec)
+
+
+def require_metric(loaded: Loaded, objective: Objective) -> None:
     """Raises PlanError, naming the nearest known one, if the task does not compute the metric."""
     if objective.metric not in loaded.metrics:
         hint = nearest(objective.metric, loaded.metrics)
@@ -65,6 +86,10 @@ def _manager(registered: bool) -> Any:
 
 def _is_path(spec: str) -> bool:
     return spec.endswith((".yaml", ".yml"))
+
+
+def _is_function(spec: str) -> bool:
+    return spec.startswith(FUNCTION)
 
 
 def _load(manager: Any, spec: str) -> LoadedTask:
@@ -90,7 +115,6 @@ def _load(manager: Any, spec: str) -> LoadedTask:
         raise PlanError(f"task '{spec}' has no documents; check its data files")
     if task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
-    task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     return LoadedTask(spec, task, _content_hash(task))
 
 
@@ -105,7 +129,8 @@ def _content_hash(task: Task) -> str:
     whole = task.config.to_dict(keep_callable=True)
     config = {key: value for key, value in whole.items() if key not in _PLACES}
     shots = list(task.fewshot_docs()) if task.get_config("num_fewshot") else []
-    content = [version("lm_eval"), config, list(task.eval_docs), *([shots] if shots else [])]
+    ours = [RESPONSE_LENGTH] if generates(task) else []  # a score without it is another score
+    content = [version("lm_eval"), config, list(task.eval_docs), *([shots] if shots else []), *ours]
     text = json.dumps(content, sort_keys=True, default=_as_text)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ..errors import PlanError
 from ..methods import METHODS, Method, Parameter
 from ..plan import WeightsPlan
-from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, freeze
+from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, Tokenizer, freeze
 from .places import Parts, Places
 
 Genome = Mapping[str, Any]
@@ -31,6 +31,8 @@ class Pool:
     """What a study merges: its parents by name, in order, and what all their recipes share.
 
     ``layers`` is their depth; ``parts`` tells embeddings, head and norms by the names of their tensors.
+    ``tokenizer`` aligns their vocabularies. Those follow from the parents and the base of a recipe, so then
+    every recipe has all parents, weight zero or not, and one base.
     """
 
     parents: Mapping[str, Parent]
@@ -39,6 +41,12 @@ class Pool:
     parts: Parts
     dtype: str
     seed: int
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def donor(self) -> str:
+        """The parent that gives config and tokenizer where recipes have one base."""
+        return self.base or next(iter(self.parents))
 
 
 class WeightSpace:
@@ -53,9 +61,13 @@ class WeightSpace:
         self._names = tuple(pool.parents)
         self.methods = plan.methods
         _require_enough(plan, pool)
+        if pool.tokenizer:
+            _require_all_parents(plan, pool)
         two = [METHODS[m] for m in plan.methods if METHODS[m].most == 2]
         choose = itertools.permutations if any(m.ordered for m in two) else itertools.combinations
         self.pairs = [f"{a}+{b}" for a, b in choose(self._names, 2)]
+        if pool.tokenizer:  # a pair's first parent is its base
+            self.pairs = [f"{pool.donor}+{name}" for name in self._names if name != pool.donor]
         # By gene: methods that share one agree on its range.
         self._parameters = {p.gene: p for m in plan.methods for p in METHODS[m].parameters}
         self.genes: dict[str, BaseDistribution] = dict(self._genes())
@@ -86,6 +98,7 @@ class WeightSpace:
             freeze(self._plan.constants(choice.method)),
             dtype=self.pool.dtype,
             seed=self.pool.seed,
+            tokenizer=self.pool.tokenizer,
         )
 
     def active(self, genome: Genome) -> set[str]:
@@ -195,8 +208,9 @@ class WeightSpace:
 
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
         """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
-        mergekit miscounts when the first and the last slice have different numbers of sources."""
-        if method.random or not any(p.gene == "weight" for p in method.parameters):
+        mergekit miscounts when the first and the last slice have different numbers of sources. Where
+        vocabularies are aligned, from none: a parent left out would take its tokens along."""
+        if self.pool.tokenizer or method.random or not any(p.gene == "weight" for p in method.parameters):
             return False
         weights = [self._number(genome, f"weight.{name}.{place}") for place in self._places.names]
         return not any(weights)
@@ -208,7 +222,7 @@ class WeightSpace:
             return None
         if choice.method.base == "either":
             return self.pool.parents[choice.inputs[0]]
-        return self.pool.parents[choice.base or self.pool.base or self._names[0]]
+        return self.pool.parents[choice.base or self.pool.donor]
 
     def _settings(self, choice: _Choice, group: int, owner: str | None) -> Parameters:
         """The parameters of one source in one slice; the slice's shared ones for ``owner`` None."""
@@ -304,6 +318,28 @@ def _require_enough(plan: WeightsPlan, pool: Pool) -> None:
             beside = " beside the base" if apart else ""
             raise PlanError(
                 f"method '{name}' needs {method.fewest} parents{beside}: name more, or drop the method"
+            )
+
+
+def _require_all_parents(plan: WeightsPlan, pool: Pool) -> None:
+    """The merged vocabulary follows from a recipe's parents and base: all recipes need the same."""
+    for key, wanted in (("parents", "all"), ("base", "fixed")):
+        if getattr(plan, key) != wanted:
+            raise PlanError(
+                f"with a 'tokenizer' section every recipe has all parents and one base: set "
+                f"space.weights.{key} to {wanted}"
+            )
+    for name in plan.methods:
+        method = METHODS[name]
+        if method.most is not None and method.most < len(pool.parents):
+            raise PlanError(
+                f"with a 'tokenizer' section every recipe has all parents, and {name} takes {method.most} of "
+                f"{len(pool.parents)}: drop the method"
+            )
+        if method.base == "optional" and (pool.base is None or len(pool.parents) <= method.fewest):
+            raise PlanError(
+                f"with a 'tokenizer' section every recipe has a base, and {name} would have none here: add a "
+                "base apart, or drop the method"
             )
 
 

@@ -23,8 +23,10 @@ def identify_study(
     genes: Mapping[str, BaseDistribution],
     tasks: Sequence[str],
     conditions: Conditions,
+    sampler: str,
 ) -> dict[str, Any]:
-    """The identity of a plan's study as JSON data. ``tasks`` are the objectives' task hashes, in order.
+    """The identity of a plan's study as JSON data. ``tasks`` are the objectives' task hashes, in order;
+    ``sampler`` is the one in use, where the plan leaves the choice.
 
     The number of trials and the held-out tasks are not part of it: they may grow.
     """
@@ -38,10 +40,16 @@ def identify_study(
                 "task": task,
                 "metric": goal.metric,
                 "maximize": goal.maximize,
+                **{key: bound for key in ("bound", "within") if (bound := getattr(stated, key)) is not None},
             }
-            for goal, task in zip(plan.goals, tasks, strict=True)
+            for goal, stated, task in zip(plan.goals, plan.objectives, tasks, strict=True)
         ],
-        "search": plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
+        "search": {
+            **plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
+            "sampler": sampler,
+        },
+        # Only where there is one: studies begun before there were any go on.
+        **({"tokenizer": plan.tokenizer.model_dump(mode="json")} if plan.tokenizer else {}),
         "engine": {"label": conditions.engine, **_stated(conditions)},
         # Last: the space above says the same in the user's words, unless this version reads it otherwise.
         "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},

@@ -129,7 +129,8 @@ class Ledger:
                         {"score": key, "item": item, "metrics": metrics}
                         for item, metrics in score.items.items()
                     ]
-                    connection.execute(sa.insert(_ITEMS), items)
+                    if items:  # a function's score may have none
+                        connection.execute(sa.insert(_ITEMS), items)
 
     def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
         """What is known of a recipe: metrics by task hash, for those of ``tasks`` that were scored."""

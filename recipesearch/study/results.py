@@ -15,6 +15,8 @@ from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
 from ..score import Measurement
+from ..space.seeds import parent_label
+from .bounds import violation
 from .identity import Identity
 from .ledger import LAST_TABLE, Conditions, Ledger, Metrics, Seconds
 from .storage import open_storage, require_studies
@@ -69,16 +71,34 @@ class Results:
         return list(first.values())
 
     @cached_property
+    def eligible(self) -> list[Row]:
+        """The scored recipes within all bounds; all of them as long as none is."""
+        return [row for row in self.scored if self.within_bounds(row)] or self.scored
+
+    @cached_property
     def front(self) -> list[Row]:
-        """The scored recipes that no other dominates, by falling first objective."""
+        """The eligible recipes that no other dominates, by falling first objective."""
         if not self.scored:
             return []
-        chosen = [row for row, on in zip(self.scored, pareto.front(self.losses()), strict=True) if on]
+        chosen = [row for row, on in zip(self.eligible, pareto.front(self.losses()), strict=True) if on]
         return sorted(chosen, key=lambda row: self.loss(row))
 
+    def within_bounds(self, row: Row) -> bool:
+        """Whether a scored row keeps every objective's bound."""
+        assert row.values is not None
+        described = zip(self.identity["objectives"], row.values, *self._parents, strict=True)
+        missed = [violation(o, m.value, [p.value for p in parents]) for o, m, *parents in described]
+        return all(miss is None or miss <= 0 for miss in missed)
+
+    @cached_property
+    def _parents(self) -> list[Values]:
+        """The values of the parents that were scored by themselves."""
+        alone = {parent_label(name) for name in self.identity["parents"]}
+        return [row.values for row in self.rows if row.seed in alone and row.values]
+
     def losses(self) -> pareto.Losses:
-        """The scored recipes' losses, shape (recipes, objectives)."""
-        return np.array([self.loss(row) for row in self.scored])
+        """The eligible recipes' losses, shape (recipes, objectives)."""
+        return np.array([self.loss(row) for row in self.eligible])
 
     def loss(self, row: Row) -> tuple[float, ...]:
         """One scored row's losses."""
@@ -98,7 +118,7 @@ class Results:
             raise PlanError(f"no objective '{objective}': it is one of {', '.join(self.objectives)}")
         self.require_scores()
         index = self.objectives.index(objective)
-        return min(self.scored, key=lambda row: self.loss(row)[index])
+        return min(self.eligible, key=lambda row: self.loss(row)[index])
 
     def best_value(self, objective: str) -> float:
         """The best value of an objective."""
@@ -109,7 +129,7 @@ class Results:
     def knee(self) -> Row:
         """The front's best compromise (see pareto.knee)."""
         self.require_scores()
-        return self.scored[pareto.knee(self.losses())]
+        return self.eligible[pareto.knee(self.losses())]
 
     def require_scores(self) -> None:
         """Raises StudyError if nothing is scored yet."""

@@ -13,20 +13,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from .. import pareto
 from ..errors import StudyError
-from ..plan import Plan
+from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe_yaml import to_yaml
-from ..samplers import PerTrialSampler
+from ..samplers.per_trial import Known, PerTrialSampler
 from ..score import TaskScore
-from ..space.seeds import seeds, start
+from ..space.seeds import parent_label, seeds, start
 from ..space.weights import WeightSpace
+from .bounds import violation
 from .identity import Identity, require_same
 from .ledger import Ledger, Metrics, Seconds
 from .results import CAUSE, HELD_OUT, IDENTITY, PLAN, RECIPE, SEED, Results, conditions_of, read_results
@@ -57,14 +60,20 @@ class Study:
         self.ledger = Ledger(storage.engine, conditions_of(identity))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
-            study_name=plan.name,
-            storage=storage,
-            sampler=PerTrialSampler(plan.search, space.genes, start(space), self._is_repeat),
-            directions=self._directions(),
-            load_if_exists=True,
+            study_name=plan.name, storage=storage, directions=self._directions(), load_if_exists=True
         )
         self._adopt(identity)
+        self._study.sampler = PerTrialSampler(
+            self._study.user_attrs[IDENTITY]["search"]["sampler"],
+            plan.search,
+            space.genes,
+            start(space),
+            Known(self._is_repeat, space.active),
+            seed_mark=SEED,
+        )
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
+        self._alone = {parent_label(name) for name in space.pool.parents}
+        self._parents: list[Sequence[float]] = []  # the parents' own values
         self._load()
 
     # -- the loop
@@ -134,7 +143,7 @@ class Study:
         genome: dict[str, Any] = {}
         for name, gene in self._space.genes.items():
             if isinstance(gene, FloatDistribution):
-                genome[name] = trial.suggest_float(name, gene.low, gene.high)
+                genome[name] = trial.suggest_float(name, gene.low, gene.high, log=gene.log)
             elif isinstance(gene, CategoricalDistribution):
                 genome[name] = trial.suggest_categorical(name, gene.choices)
         # Reading this gives a fully fixed trial (a seed) its generation, without which it never breeds.
@@ -155,14 +164,30 @@ class Study:
     # -- ending trials
 
     def _complete(self, trial: Trial, digest: str, metrics: Mapping[str, Metrics]) -> None:
-        values = [
-            metrics[o["task"]][o["metric"]].value * (1 if self._scalar is None or o["maximize"] else -1)
-            for o in self.objectives
-        ]
-        if self._scalar is not None:
-            values = [sum(w * v for w, v in zip(self._scalar, values, strict=True))]
-        self._study.tell(trial.number, values)
+        values = [metrics[o["task"]][o["metric"]].value for o in self.objectives]
+        self._note_parent(trial, values)
+        for objective, value, *parents in zip(self.objectives, values, *self._parents, strict=True):
+            missed = violation(objective, value, parents)
+            if missed is not None:
+                trial.set_constraint(objective["name"], missed)
+        self._study.tell(trial.number, values if self._scalarize is None else self._as_one(values))
         self._count(digest)
+
+    def _as_one(self, values: Sequence[float]) -> float:
+        """The number that a scalarised study maximises."""
+        plan = self._scalarize
+        assert plan is not None
+        signs = np.array([1.0 if o["maximize"] else -1.0 for o in self.objectives])
+        weights, gains = np.array(plan.weights), signs * np.array(values)
+        if plan.kind == "weighted_sum":
+            return pareto.weighted_sum(gains, weights)
+        ideal = np.where(signs > 0, 1.0, 0.0) if plan.ideal is None else signs * np.array(plan.ideal)
+        return pareto.chebyshev(gains, weights, ideal)
+
+    def _note_parent(self, trial: Trial | FrozenTrial, values: Sequence[float]) -> None:
+        """Bounds may be relative to the parents. They are scored first, so what follows knows them all."""
+        if trial.user_attrs.get(SEED) in self._alone:
+            self._parents.append(list(values))
 
     def _fail(self, trial: Trial, cause: str) -> None:
         trial.set_user_attr(CAUSE, cause)
@@ -179,12 +204,11 @@ class Study:
     # -- set-up
 
     @property
-    def _scalar(self) -> tuple[float, ...] | None:
-        """The weights of a scalarised study; its one value is maximised."""
+    def _scalarize(self) -> ScalarizePlan | None:
         return self._plan.search.scalarize
 
     def _directions(self) -> list[StudyDirection]:
-        if self._scalar is not None:
+        if self._scalarize is not None:
             return [StudyDirection.MAXIMIZE]
         up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         return [up if objective["maximize"] else down for objective in self.objectives]
@@ -193,7 +217,7 @@ class Study:
         """Claims a new study for this identity, with its seeds, or checks that the stored one is the same."""
         stored = self._study.user_attrs.get(IDENTITY)
         if stored is not None:
-            require_same(self._plan.name, stored, identity)
+            require_same(self._plan.name, stored, self._as_begun(identity, stored))
         elif any(SEED not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False)):
             raise StudyError(
                 f"the storage holds a study '{self._plan.name}' that recipesearch did not begin; "
@@ -211,8 +235,14 @@ class Study:
         # Without the storage, whose URL may hold a password, for everybody who may look at the study.
         self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json(exclude={"storage"})))
 
+    def _as_begun(self, identity: Identity, stored: Identity) -> Identity:
+        """An ``auto`` study keeps the sampler it began with, though more trials might choose another."""
+        if self._plan.search.sampler != "auto":
+            return identity
+        return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}
+
     def _metric_names(self) -> list[str]:
-        return ["scalarized"] if self._scalar is not None else [o["name"] for o in self.objectives]
+        return ["scalarized"] if self._scalarize is not None else [o["name"] for o in self.objectives]
 
     def _load(self) -> None:
         """Reads what earlier runs left: scored and failed recipes, and trials that a kill interrupted."""
@@ -224,5 +254,8 @@ class Study:
                 self._interrupted.append(trial)
             elif trial.state == TrialState.COMPLETE and digest:
                 self._count(digest)
+                if trial.user_attrs.get(SEED) in self._alone:
+                    metrics = self.ledger.metrics(digest, self._tasks)
+                    self._note_parent(trial, [metrics[o["task"]][o["metric"]].value for o in self.objectives])
             elif trial.state == TrialState.FAIL and digest:
                 self._known.setdefault(digest, None)

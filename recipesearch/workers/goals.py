@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from ..errors import PlanError
 from ..plan import Plan
 from ..score import Objective
-from ..scoring.tasks import LoadedTask, load_tasks, require_metric
+from ..scoring.tasks import Loaded, load_tasks, require_metric
 
 
-def load_all_goals(plan: Plan) -> tuple[list[LoadedTask], list[LoadedTask]]:
+def load_all_goals(plan: Plan) -> tuple[list[Loaded], list[Loaded]]:
     """The objectives' tasks and the held-out ones. Raises PlanError if a held-out task is a search task."""
     tasks, held_out = _load(plan.goals), _load(plan.held_out_goals)
     seen = {task.hash for task in tasks}
     for task in held_out:
-        if task.hash in seen:
+        if task.hash in seen and task.items:
             raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
     return tasks, held_out
 
 
-def _load(goals: Sequence[Objective]) -> list[LoadedTask]:
+def _load(goals: Sequence[Objective]) -> list[Loaded]:
     """The goals' tasks, in order. Raises PlanError for an unknown task or metric."""
     loaded = load_tasks([goal.task for goal in goals])
     for task, goal in zip(loaded, goals, strict=True):

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from ..alignment import live_donor
 from ..engines.choice import open_engine
 from ..errors import RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from ..plan import Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
 from ..scoring.scorer import Scorer
-from ..scoring.tasks import LoadedTask
+from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
 from .goals import load_all_goals
 
@@ -54,8 +55,7 @@ class Worker:
 
     def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
         tasks, held_out = load_all_goals(plan)
-        donor = parents[plan.base or next(iter(parents))]
-        self._engine = open_engine(plan.engine, tuple(parents.values()), donor)
+        self._engine = open_engine(plan.engine, tuple(parents.values()), live_donor(plan, parents))
         self._template = plan.engine.chat_template
         self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}
         conditions = Conditions(
@@ -80,7 +80,7 @@ class Worker:
         try:
             lm = self._engine.load(recipe)
             loaded = time.monotonic()
-            scores = self._scorers[held_out].score(lm)
+            scores = self._scorers[held_out].score(lm, lambda: self._engine.measure(recipe))
         except (TrialFailed, StudyError):
             raise
         except RefusedInput as refusal:
@@ -97,7 +97,7 @@ class Worker:
     ) -> None:
         self._engine.close()
 
-    def _scorer(self, tasks: Sequence[LoadedTask]) -> Scorer:
+    def _scorer(self, tasks: Sequence[Loaded]) -> Scorer:
         """A Scorer for tasks, each counted once, with this engine's prompts."""
         unique = list({task.hash: task for task in tasks}.values())
         return Scorer(unique, self._engine.lm, self._template)

@@ -26,6 +26,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Runs ``recipesearch ARGUMENTS`` and returns its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("recipesearch.search.Supervised", Worker)
+    monkeypatch.setattr("recipesearch.sweep.Supervised", Worker)
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["recipesearch", *map(str, arguments)])

@@ -44,6 +44,25 @@ def test_init_check_run_on_the_template(command: Command, tmp_path: Path) -> Non
     assert front
 
 
+def test_check_says_which_sampler_auto_takes_and_why(command: Command, make_plan: MakePlan) -> None:
+    plan = make_plan(search={"trials": 8})
+    data = json.loads(command("check", plan.folder / "study.yaml", "--json").out)
+    assert data["sampler"].startswith("nsga2 (2 objectives")
+
+
+def test_sweep_prints_a_table_and_writes_a_plot(
+    command: Command, make_plan: MakePlan, tmp_path: Path
+) -> None:
+    plan = make_plan()
+    arguments = ["sweep", plan.folder / "study.yaml", "--between", "math", "lang", "--steps", 3]
+    done = command(*arguments, "--json", "--html", tmp_path / "sweep.html")
+    assert [row["ratio"] for row in json.loads(done.out)] == [0.25, 0.5, 0.75]
+    assert "wrote" in done.err
+    assert (tmp_path / "sweep.html").stat().st_size > 1_000_000, "plotly is inside"
+    assert "from math (0) to lang (1)" in command(*arguments).out
+    assert command("sweep", plan.folder / "study.yaml", "--between", "math", "none").code == 2
+
+
 def test_every_table_has_json_and_goes_to_stdout(command: Command, study: Path) -> None:
     for name in (["status"], ["front"], ["show", study, 0]):
         arguments = name if len(name) > 1 else [*name, study]

@@ -17,6 +17,7 @@ from recipesearch.inspection.tables import as_table, front_rows, seed_rows, stat
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent
 from recipesearch.score import Measurement, TaskScore
+from recipesearch.space.places import Parts
 from recipesearch.space.weights import Pool, WeightSpace
 from recipesearch.study.identity import identify_study
 from recipesearch.study.ledger import Conditions, Seconds
@@ -51,11 +52,10 @@ def make_study(
     }
     plan = read_plan(raw, folder, "test")
     parents = {"a": Parent("a" * 64, "/models/a"), "b": Parent("b" * 64, "/models/b")}
-    pool = Pool(parents, None, 4, (("embed",), ("head",)), "float32", seed=3)
+    pool = Pool(parents, None, 4, Parts(("embed",), ("head",), ()), "float32", seed=3)
     space = WeightSpace(plan.space.weights, pool)
-    study = Study(
-        plan, space, identify_study(plan, parents, space.genes, tasks, _CONDITIONS), open_storage(url)
-    )
+    identity = identify_study(plan, parents, space.genes, tasks, _CONDITIONS, "nsga2")
+    study = Study(plan, space, identity, open_storage(url))
     if held_out:
         study.hold_out([f"held{task}" for task in tasks])
     for trial in trials:

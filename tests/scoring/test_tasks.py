@@ -166,10 +166,10 @@ def test_an_unknown_metric_is_a_plan_error_with_the_nearest(write):
     require_metric(loaded, Objective("sums", "exact_match"))
     with pytest.raises(PlanError, match="no metric 'exact_macth': did you mean 'exact_match'"):
         require_metric(loaded, Objective("sums", "exact_macth"))
-    with pytest.raises(PlanError, match="known: exact_match"):
+    with pytest.raises(PlanError, match="known: exact_match, response_length"):
         require_metric(loaded, Objective("sums", "bleu"))
 
 
 def test_the_metrics_are_those_that_the_task_computes(write):
     (loaded,) = load_tasks([write(metric_list=[{"metric": "exact_match"}, {"metric": "bleu"}])])
-    assert set(loaded.metrics) == {"exact_match", "bleu"}
+    assert set(loaded.metrics) == {"exact_match", "bleu", "response_length"}

@@ -1,0 +1,88 @@
+"""From a study's ``tokenizer`` section to the vocabulary of its recipes and of the live model. Light."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+
+from .errors import PlanError, nearest
+from .merging.headers import Checkpoint
+from .merging.parents import shapes_folder
+from .merging.tokenizers import Settled, settle, token_ids
+from .plan import Plan, TokenPlan
+from .recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
+
+_LOG = logging.getLogger("recipesearch")
+
+
+def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | None:
+    """The tokenizer that every recipe of the study has, fixed; None without a ``tokenizer`` section.
+
+    Its counts are in the order of ``donor_first``. Loads mergekit the first time. Raises PlanError for a
+    token that names no parent, and RefusedInput for tokenizers that cannot be aligned.
+    """
+    if plan.tokenizer is None:
+        return None
+    wanted = plan.tokenizer
+    tokenizer = Tokenizer(
+        wanted.source,
+        tuple((text, _row(text, token, parents)) for text, token in wanted.tokens.items()),
+        wanted.pad_to_multiple_of,
+        wanted.chat_template,
+    )
+    return settle(tokenizer, [shapes_folder(parents[name]) for name in donor_first(plan)])
+
+
+def donor_first(plan: Plan) -> list[str]:
+    """The parents' names, first the one that gives the live model its config."""
+    donor = plan.base or next(iter(plan.parents))
+    return sorted(plan.parents, key=lambda name: name != donor)
+
+
+def live_donor(plan: Plan, parents: Mapping[str, Parent]) -> Parent:
+    """The parent that gives the live model its config and tokenizer.
+
+    With a ``tokenizer`` section it is a recipe, which is built once: that parent alone, in the vocabulary
+    of all.
+    """
+    first = donor_first(plan)[0]
+    settled = settle_vocabulary(plan, parents)
+    if settled is None:
+        return parents[first]
+    sources = tuple(
+        Source(parent, None, freeze({"weight": float(name == first)})) for name, parent in parents.items()
+    )
+    alone = Recipe(
+        "linear", (Slice(sources),), parents[first], dtype=plan.engine.dtype, tokenizer=settled.tokenizer
+    )
+    return Parent(alone.digest, alone)
+
+
+def warn_of_other_tokens(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Warns of each two parents whose rows stand for different tokens though their shapes are equal."""
+    known = {name: token_ids(checkpoint.directory) for name, checkpoint in checkpoints.items()}
+    for one, other in itertools.combinations(known, 2):
+        ours, theirs = known[one], known[other]
+        if ours is not None and theirs is not None and ours != theirs:
+            unlike = sum(ours.get(token) != theirs.get(token) for token in {*ours, *theirs})
+            _LOG.warning(
+                "parents '%s' and '%s' number their tokens differently (%d of %d): merged row by row, unlike "
+                "tokens are mixed; align them with tokenizer: {source: union}",
+                one,
+                other,
+                unlike,
+                len({*ours, *theirs}),
+            )
+
+
+def _row(text: str, token: TokenPlan, parents: Mapping[str, Parent]) -> TokenRow:
+    name = token.source.model
+    if name is None:
+        return TokenRow(None, None, token.force)
+    if name not in parents:
+        raise PlanError(
+            f"tokenizer.tokens.{text}: '{name}' is not among the parents: {nearest(name, parents)}"
+        )
+    given = token.source.token if token.source.token_id is None else token.source.token_id
+    return TokenRow(parents[name], given, token.force)

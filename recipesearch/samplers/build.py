@@ -1,0 +1,77 @@
+"""From a sampler's name to an Optuna sampler with a seed of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.samplers.nsgaii import PolynomialMutation, SBXCrossover
+
+from .catcmawm import CatCMAwMSampler
+from .fit import Genes
+
+_MUTATION = 0.2  # the chance for each gene
+_MARGIN = 1e-6  # of a range
+
+
+def build(sampler: str, genes: Genes, seed: int, *, population: int, start: Mapping[str, Any]) -> BaseSampler:
+    """An Optuna sampler by name. ``start`` is the first mean of those that sample around one."""
+    with warnings.catch_warnings():
+        # The mutation operators are new, and x0 leaves Optuna in 6.0: until then it is the one way to
+        # give CMA-ES its first mean.
+        for kind in (FutureWarning, ExperimentalWarning, UserWarning):
+            warnings.simplefilter("ignore", kind)
+        return _named(sampler, genes, seed, population, start)
+
+
+def _named(sampler: str, genes: Genes, seed: int, population: int, start: Mapping[str, Any]) -> BaseSampler:
+    match sampler:
+        case "nsga2":
+            return NSGAIISampler(population_size=population, seed=seed, **_operators(genes))
+        case "nsga3":
+            return NSGAIIISampler(population_size=population, seed=seed, **_operators(genes))
+        case "cmaes" | "sep_cmaes":
+            return CmaEsSampler(use_separable_cma=sampler == "sep_cmaes", **_around(genes, start, seed))
+        case "pycma":
+            from optuna_integration import PyCmaSampler
+
+            return PyCmaSampler(**_around(genes, start, seed))  # type: ignore[no-any-return]
+        case "catcmawm":
+            return CatCMAwMSampler(genes, start, seed)
+        case "tpe":
+            return TPESampler(multivariate=True, seed=seed)
+        case "gp":
+            return GPSampler(seed=seed)
+    return RandomSampler(seed=seed)
+
+
+def _around(genes: Genes, start: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A first mean, off the ends of the ranges: at them half of all draws are cut, and cma refuses it."""
+    mean = {}
+    for name, gene in genes.items():
+        assert isinstance(gene, FloatDistribution)
+        margin = _MARGIN * (gene.high - gene.low)
+        mean[name] = min(max(start[name], gene.low + margin), gene.high - margin)
+    # From the first trial on: otherwise that one is drawn at random.
+    return {"x0": mean, "seed": seed, "n_startup_trials": 0, "warn_independent_sampling": False}
+
+
+def _operators(genes: Genes) -> dict[str, Any]:
+    """Wider steps than Optuna's defaults, which suit longer runs (scripts/bench_operators.py)."""
+    return {
+        "crossover": SBXCrossover(eta=2.0),
+        "mutation": PolynomialMutation(eta=5.0),
+        "mutation_prob": max(_MUTATION, 1.0 / len(genes)),
+    }

@@ -1,0 +1,138 @@
+"""CatCMAwM: CMA-ES over numbers and choices together, as an Optuna sampler.
+
+Hamano et al., 2504.07884; the optimiser is ``cmaes.CatCMAwM``. Nothing but what it drew is stored, as plain
+JSON with the trial: its state is rebuilt by telling it the study's generations again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from cmaes import CatCMAwM
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+_DRAWN = "catcmawm"  # of a trial's system attributes: its generation, and the draw before it was cut to range
+_STEP = 1 / 6  # of each range: the first standard deviation
+_FAVOUR = 0.5  # of a choice's first probability, what its starting value has before the rest is shared
+
+Array = NDArray[np.float64]
+
+
+class CatCMAwMSampler(BaseSampler):
+    """Proposes genomes around a mean, and choices by their probabilities, both learnt by rank.
+
+    One objective. ``start`` gives the first mean, and favours its choices; genes that it lacks start in
+    the middle. Trials that this sampler did not draw are not learnt from.
+    """
+
+    def __init__(self, genes: Mapping[str, BaseDistribution], start: Mapping[str, Any], seed: int) -> None:
+        self._numbers = {n: g for n, g in genes.items() if isinstance(g, FloatDistribution)}
+        self._choices = {n: g for n, g in genes.items() if isinstance(g, CategoricalDistribution)}
+        self._start, self._seed = start, seed
+        self._uniform = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All genes."""
+        return {**self._numbers, **self._choices}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A genome of the current generation."""
+        optimizer = self._replayed(study)
+        optimizer.reseed_rng(self._seed)
+        drawn = optimizer.ask()
+        raw = [] if drawn._v_raw is None else drawn._v_raw.tolist()
+        note = {"generation": optimizer.generation, "raw": raw}
+        study._storage.set_trial_system_attr(trial._trial_id, _DRAWN, note)
+        numbers = zip(self._numbers.items(), [] if drawn.x is None else drawn.x, strict=True)
+        choices = zip(self._choices.items(), [] if drawn.c is None else drawn.c, strict=True)
+        return {
+            **{name: _from_unit(gene, float(x)) for (name, gene), x in numbers},
+            **{name: gene.choices[int(np.argmax(row))] for (name, gene), row in choices},
+        }
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A uniform draw."""
+        return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+
+    def _replayed(self, study: Study) -> CatCMAwM:
+        """The optimiser after all complete generations of the study."""
+        optimizer = self._fresh()
+        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        for trials in _generations(study, optimizer.population_size):
+            optimizer.tell([(self._solution(trial), sign * float(trial.value or 0.0)) for trial in trials])
+        return optimizer
+
+    def _fresh(self) -> CatCMAwM:
+        count = len(self._numbers)
+        sizes = [len(gene.choices) for gene in self._choices.values()]
+        return CatCMAwM(
+            x_space=[[0.0, 1.0]] * count if count else None,
+            c_space=sizes or None,
+            mean=np.array([self._unit(name) for name in self._numbers]) if count else None,
+            # Stated: its default is narrow near the ends of a range, and nothing at them.
+            cov=np.eye(count) * _STEP**2 if count else None,
+            cat_param=self._first_probabilities(sizes) if sizes else None,
+            seed=self._seed,
+        )
+
+    def _unit(self, name: str) -> float:
+        gene = self._numbers[name]
+        return _to_unit(gene, self._start[name]) if name in self._start else 0.5
+
+    def _first_probabilities(self, sizes: Sequence[int]) -> Array:
+        table = np.zeros((len(sizes), max(sizes)))
+        for row, (name, gene), size in zip(table, self._choices.items(), sizes, strict=True):
+            favour = _FAVOUR if self._start.get(name) in gene.choices else 0.0
+            row[:size] = (1 - favour) / size
+            if favour:
+                row[gene.choices.index(self._start[name])] += favour
+        return table
+
+    def _solution(self, trial: FrozenTrial) -> CatCMAwM.Solution:
+        params = trial.params
+        numbers = [_to_unit(gene, params[name]) for name, gene in self._numbers.items()]
+        one_hot = np.zeros(
+            (len(self._choices), max((len(g.choices) for g in self._choices.values()), default=0))
+        )
+        for row, (name, gene) in zip(one_hot, self._choices.items(), strict=True):
+            row[gene.choices.index(params[name])] = 1
+        return CatCMAwM.Solution(
+            x=np.array(numbers) if numbers else None,
+            c=one_hot.astype(bool) if self._choices else None,
+            _v_raw=np.array(trial.system_attrs[_DRAWN]["raw"]) if numbers else None,
+        )
+
+
+def _generations(study: Study, size: int) -> Iterator[list[FrozenTrial]]:
+    """The study's whole generations, in order: the first ``size`` finished trials of each."""
+    by_generation: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if _DRAWN in trial.system_attrs:
+            by_generation.setdefault(trial.system_attrs[_DRAWN]["generation"], []).append(trial)
+    for generation in range(len(by_generation)):
+        trials = by_generation.get(generation, [])[:size]
+        if len(trials) < size:
+            return
+        yield trials
+
+
+def _to_unit(gene: FloatDistribution, value: float) -> float:
+    low, high, value = (math.log(v) if gene.log else v for v in (gene.low, gene.high, value))
+    return (value - low) / (high - low)
+
+
+def _from_unit(gene: FloatDistribution, place: float) -> float:
+    low, high = (math.log(v) if gene.log else v for v in (gene.low, gene.high))
+    value = low + place * (high - low)
+    return min(max(math.exp(value) if gene.log else value, gene.low), gene.high)

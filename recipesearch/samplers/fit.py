@@ -1,0 +1,101 @@
+"""What each sampler can search, the refusal of what it cannot, and which one ``auto`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from ..errors import PlanError
+from ..plan import SearchPlan
+
+Genes = Mapping[str, BaseDistribution]
+_MANY = 100  # genes
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What a sampler takes beside numeric genes and one objective.
+
+    ``breeds``: it works in generations, and seeds are the first; ``starts``: it samples around a mean, and
+    the best seed is the first. ``choices``: categorical genes.
+    """
+
+    choices: bool = True
+    objectives: bool = True
+    constraints: bool = True
+    breeds: bool = False
+    starts: bool = False
+
+
+_GAUSSIAN = Ability(choices=False, objectives=False, constraints=False, starts=True)
+SAMPLERS: Mapping[str, Ability] = {
+    "nsga2": Ability(breeds=True),
+    "nsga3": Ability(breeds=True),
+    "tpe": Ability(),
+    "gp": Ability(),
+    "cmaes": _GAUSSIAN,
+    "sep_cmaes": _GAUSSIAN,
+    "pycma": _GAUSSIAN,
+    "catcmawm": Ability(objectives=False, constraints=False, starts=True),
+    "random": Ability(),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The sampler that a study uses, and why."""
+
+    sampler: str
+    reason: str
+
+
+def choose(search: SearchPlan, genes: Genes, objectives: int, constrained: bool = False) -> Choice:
+    """The plan's sampler, or the one that ``auto`` takes. ``objectives`` counts those of the plan.
+
+    Raises PlanError, with the way out, if the plan's sampler cannot search this space.
+    """
+    if not genes:
+        raise PlanError("the space has no genes: give more parents, methods or layer groups")
+    values = 1 if search.scalarize else objectives
+    if search.sampler == "auto":
+        return _auto(genes, values, constrained)
+    _require_fit(search.sampler, genes, values, constrained)
+    return Choice(search.sampler, "the study file names it")
+
+
+def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> None:
+    ability = SAMPLERS[sampler]
+    choices = _choices(genes)
+    if choices and not ability.choices:
+        raise PlanError(
+            f"sampler {sampler} needs numeric genes, but '{choices[0]}' is a choice: "
+            "fix one method and 'parents: all', or use catcmawm, tpe or nsga2"
+        )
+    if values > 1 and not ability.objectives:
+        raise PlanError(
+            f"sampler {sampler} needs one objective, but the plan has {values}: "
+            "state search.scalarize (one weight each), or use nsga2"
+        )
+    if constrained and not ability.constraints:
+        raise PlanError(f"sampler {sampler} knows no constraints: use nsga2, nsga3, tpe or gp")
+
+
+def _auto(genes: Genes, values: int, constrained: bool) -> Choice:
+    """The rule of ``auto``, fixed on synthetic landscapes (scripts/bench_samplers.py, docs/benchmarks.md)."""
+    count, choices = len(genes), len(_choices(genes))
+    if values > 3:
+        return Choice("nsga3", f"{values} objectives: it keeps a front of more than three spread out")
+    if values > 1 or constrained:
+        what = f"{values} objectives" if values > 1 else "one objective with bounds"
+        return Choice("nsga2", f"{what}, a small population")
+    if choices:
+        return Choice("catcmawm", f"one objective, {choices} of {count} genes are choices")
+    if count > _MANY:
+        return Choice("sep_cmaes", f"one objective, {count} numeric genes: too many to learn correlations")
+    return Choice("cmaes", f"one objective, {count} numeric genes")
+
+
+def _choices(genes: Genes) -> list[str]:
+    return [name for name, gene in genes.items() if isinstance(gene, CategoricalDistribution)]

@@ -1,0 +1,163 @@
+"""A sampler that is built anew for each trial, and sees to it that trials do not repeat each other.
+
+Optuna stores no sampler's random state, so the sampler is rebuilt for every trial from (plan seed, era,
+trial number): a resumed study draws what the uninterrupted one would have drawn, and nothing lives outside
+the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..plan import SearchPlan
+from .build import build
+from .fit import SAMPLERS, Genes
+
+_REDRAWS = 10
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of genomes: whether one's recipe was tried before, and which genes decide it."""
+
+    repeated: Callable[[Mapping[str, Any]], bool] = lambda genome: False
+    active: Callable[[Mapping[str, Any]], set[str]] = lambda genome: set(genome)
+
+
+class PerTrialSampler(BaseSampler):
+    """Composes the Optuna sampler of a name, built with a seed of its own for each trial.
+
+    ``start`` is the first mean of samplers that have one, unless the study has scored seeds: then the best
+    of them is. ``seed_mark`` is the user attribute that seeds bear. A genome whose recipe was tried before
+    is mutated in an active gene, a bounded number of times, until it is new.
+    """
+
+    def __init__(
+        self,
+        sampler: str,
+        search: SearchPlan,
+        genes: Genes,
+        start: Mapping[str, Any],
+        known: Known | None = None,
+        *,
+        seed_mark: str = "seed",
+        era: str = "era0",
+    ) -> None:
+        self._name, self._ability = sampler, SAMPLERS[sampler]
+        self._search, self._genes, self._start = search, dict(genes), start
+        self._known, self._mark, self._era = known or Known(), seed_mark, era
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All genes: every trial holds every gene, so nothing need be inferred from the past."""
+        return self._genes
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The inner sampler's genome, completed and new; {} where it has none to give yet."""
+        if self._mark in trial.user_attrs and not self._ability.breeds:
+            return {}  # its genes are fixed, and it is no draw of the inner sampler's to learn from
+        genome = self._draw_genome(study, trial, search_space, 0)
+        for attempt in range(1, _REDRAWS if genome else 0):
+            if not self._known.repeated(genome):
+                break
+            if self._ability.starts:  # it learns from its own draws only
+                genome = self._draw_genome(study, trial, search_space, attempt)
+            else:
+                genome = self._mutate(study, trial, genome, attempt)
+        return genome
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A uniform draw with the gene's own seed, so that the order of the genes does not matter."""
+        return self._draw(study, trial, param_name, param_distribution, 0)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Lets the inner sampler note the trial's end."""
+        self._build(study, trial.number, 0).after_trial(study, trial, state, values)
+
+    def _draw_genome(
+        self, study: Study, trial: FrozenTrial, genes: dict[str, BaseDistribution], attempt: int
+    ) -> dict[str, Any]:
+        inner = self._build(study, trial.number, attempt)
+        if self._ability.starts:
+            study = cast(Study, _Unseeded(study, self._mark))
+        genome = inner.sample_relative(study, trial, genes)
+        if genome:
+            # NSGA-II leaves out the categorical genes that it mutates.
+            for name, gene in genes.items():
+                if name not in genome:
+                    genome[name] = self._draw(study, trial, name, gene, attempt)
+        return genome
+
+    def _mutate(
+        self, study: Study, trial: FrozenTrial, genome: Mapping[str, Any], attempt: int
+    ) -> dict[str, Any]:
+        """The genome with another value in one of the genes that decide its recipe: a silent mutation, or a
+        crossover of twins, has cost the draw."""
+        active = sorted(self._known.active(genome))
+        chance = np.random.default_rng(self._seed(trial.number, attempt, "mutate"))
+        name = active[int(chance.integers(len(active)))]
+        gene = self._genes[name]
+        if isinstance(gene, CategoricalDistribution):
+            others = [choice for choice in gene.choices if choice != genome[name]]
+            return {**genome, name: others[int(chance.integers(len(others)))]}
+        return {**genome, name: self._draw(study, trial, name, gene, attempt)}
+
+    def _draw(self, study: Study, trial: FrozenTrial, name: str, gene: BaseDistribution, attempt: int) -> Any:
+        uniform = RandomSampler(seed=self._seed(trial.number, attempt, name))
+        return uniform.sample_independent(study, trial, name, gene)
+
+    def _build(self, study: Study, number: int, attempt: int) -> BaseSampler:
+        start = self._best_seed(study) if self._ability.starts else {}
+        return build(
+            self._name,
+            self._genes,
+            self._seed(number, attempt, ""),
+            population=self._search.population,
+            start=start or self._start,
+        )
+
+    def _best_seed(self, study: Study) -> Mapping[str, Any]:
+        """The genome of the best scored seed; {} if none is."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        seeds = [t for t in trials if self._mark in t.user_attrs and self._genes.keys() <= t.params.keys()]
+        best = max if study.direction == StudyDirection.MAXIMIZE else min
+        return best(seeds, key=lambda trial: trial.value or 0.0).params if seeds else {}
+
+    def _seed(self, number: int, attempt: int, gene: str) -> int:
+        text = f"{self._search.seed}/{self._era}/{number}/{attempt}/{gene}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (2**31)
+
+
+class _Unseeded:
+    """A study without its seeds, for what learns from all trials as if it had drawn them: at many deviations
+    from the mean, one seed would blow a covariance up."""
+
+    def __init__(self, study: Study, mark: str) -> None:
+        self._study, self._mark = study, mark
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self._without(self._study.trials)
+
+    def _get_trials(self, *arguments: Any, **keywords: Any) -> list[FrozenTrial]:
+        return self._without(self._study._get_trials(*arguments, **keywords))
+
+    def _without(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if self._mark not in trial.user_attrs]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)

@@ -1,0 +1,93 @@
+"""Objectives that are no lm-eval task: a Python function over the live model, the merge's own measures."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError, TrialFailed
+from ..score import FUNCTION, MODEL, VALUE, Measurement, TaskScore
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+Function = Callable[["LM"], "float | Sequence[float]"]
+
+
+@dataclass(frozen=True)
+class LoadedFunction:
+    """A function that scores a live model, and the hash of the file that it stands in.
+
+    It gets lm-eval's LM (``generate_until``, ``loglikelihood``, ``apply_chat_template``...) and returns one
+    number, or one for each of its items.
+    """
+
+    spec: str
+    function: Function
+    hash: str
+    metrics: tuple[str, ...] = (VALUE,)
+    items: int = 0
+
+    def measure(self, lm: LM) -> TaskScore:
+        """The live model's score. Raises TrialFailed if the function does, or gives no finite number."""
+        name = self.spec.rpartition(":")[2]
+        try:
+            given = self.function(lm)
+            values = [float(v) for v in given] if isinstance(given, Sequence) else [float(given)]
+        except Exception as error:
+            raise TrialFailed(f"objective '{name}' raised {type(error).__name__}: {error}") from error
+        if not values or not all(math.isfinite(value) for value in values):
+            raise TrialFailed(f"non-finite: objective '{name}' gives {given!r}")
+        many = len(values) > 1
+        items = {f"{place:06d}": {VALUE: value} for place, value in enumerate(values)}
+        stderr = stdev(values) / math.sqrt(len(values)) if many else None
+        return TaskScore(self.hash, {VALUE: Measurement(fmean(values), stderr)}, items if many else {})
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The task ``model``: what the merge itself is like (merging/measure.py)."""
+
+    spec: str = MODEL
+    hash: str = "model/1"
+    metrics: tuple[str, ...] = ("parameters", "weight_norm")
+    items: int = 0
+
+    def measure(self, measured: Mapping[str, float]) -> TaskScore:
+        """Its score, from what was measured."""
+        return TaskScore(self.hash, {name: Measurement(measured[name], None) for name in self.metrics}, {})
+
+
+def load_function(spec: str) -> LoadedFunction:
+    """The function that ``python:module:function`` names; the module may be a path of a .py file.
+
+    Raises PlanError if there is none.
+    """
+    place, _, name = spec.removeprefix(FUNCTION).rpartition(":")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:  # whatever the module's own code raises
+        raise PlanError(f"objective '{name}': {place} cannot be imported ({error})") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise PlanError(f"objective '{name}': {place} has no function of that name")
+    source = inspect.getsource(module) if module.__file__ else place
+    return LoadedFunction(spec, function, hashlib.sha256(f"{name}\n{source}".encode()).hexdigest()[:32])
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipesearch_objective_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,98 @@
+"""A sweep: two parents merged at ratios from one to the other, scored like any recipe of a study.
+
+EvoMerge's first experiment (2402.00070): where along the path, if anywhere, is a merge better than both?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .errors import PlanError, TrialFailed, nearest
+from .methods import METHODS
+from .plan import Plan, WeightsPlan
+from .preflight import Preflight, preflight
+from .recipe import Recipe
+from .recipe_yaml import to_yaml
+from .score import Measurement
+from .space.weights import WeightSpace
+from .study.ledger import Ledger
+from .study.storage import open_storage
+from .workers.supervisor import Supervised
+
+if TYPE_CHECKING:
+    from .search import OpenWorker
+    from .workers.worker import Scoring
+
+# Methods along a path, or of one weight for each parent.
+SWEPT = tuple(
+    name
+    for name, row in METHODS.items()
+    if any(p.gene == ("t" if row.most == 2 else "weight") for p in row.parameters)
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One merge of a sweep: the second parent's share, and its values by objective, or why it has none."""
+
+    ratio: float
+    values: Mapping[str, Measurement]
+    cause: str | None = None
+
+
+def sweep(
+    plan: Plan,
+    pair: tuple[str, str],
+    ratios: Sequence[float],
+    method: str = "linear",
+    open_worker: OpenWorker | None = None,
+) -> Iterator[Point]:
+    """Scores the merges of two of the plan's parents on its objectives, from the first to the second.
+
+    ``ratios`` are the second parent's weight (or ``t``), the first has the rest; a base apart is the plan's.
+    Scores are committed to the plan's ledger, which answers those that it has. Raises PlanError for parents
+    or a method that cannot be swept.
+    """
+    checked = preflight(plan)
+    recipes = [_recipe(checked, pair, ratio, method) for ratio in ratios]
+    with (open_worker or Supervised)(plan, checked.pool.parents) as worker:
+        storage = open_storage(plan.storage_url)
+        ledger = Ledger(storage.engine, worker.ready.conditions)
+        for ratio, recipe in zip(ratios, recipes, strict=True):
+            yield _point(plan, worker, ledger, recipe, ratio)
+
+
+def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str) -> Recipe:
+    """The pair's merge, by the space of this method over these two parents."""
+    pool = checked.pool
+    for name in pair:
+        if name not in pool.parents:
+            raise PlanError(f"no parent '{name}': {nearest(name, pool.parents)}")
+    if method not in SWEPT:
+        raise PlanError(f"method '{method}' has no ratio to sweep: {nearest(method, SWEPT)}")
+    base = pool.base if METHODS[method].base == "required" else None
+    if METHODS[method].base == "required" and (base is None or base in pair):
+        raise PlanError(f"method '{method}' needs a base that is neither '{pair[0]}' nor '{pair[1]}'")
+    names = [*pair, *([base] if base else [])]
+    if len(set(names)) < len(names):
+        raise PlanError(f"a sweep goes from one parent to another, not from '{pair[0]}' to itself")
+    narrow = replace(pool, parents={name: pool.parents[name] for name in names}, base=base or pair[0])
+    space = WeightSpace(WeightsPlan(methods=(method,)), narrow)
+    shares = {pair[0]: round(1 - ratio, 4), pair[1]: ratio}
+    genome = space.defaults(method) | {f"weight.{name}.g0": share for name, share in shares.items()}
+    return space.express(genome | {"t.g0": ratio, "pair": "+".join(pair)})
+
+
+def _point(plan: Plan, worker: Scoring, ledger: Ledger, recipe: Recipe, ratio: float) -> Point:
+    tasks = list(worker.ready.tasks)
+    known = ledger.metrics(recipe.digest, tasks)
+    if set(tasks) > set(known):
+        try:
+            scores, seconds = worker.score(recipe)
+        except TrialFailed as failure:
+            return Point(ratio, {}, str(failure))
+        ledger.commit(recipe.digest, to_yaml(recipe, lambda p: p.reference, {}), scores, seconds)
+        known = ledger.metrics(recipe.digest, tasks)
+    return Point(ratio, {g.name: known[task][g.metric] for g, task in zip(plan.goals, tasks, strict=True)})
