@@ -52,7 +52,7 @@ SPACES: Mapping[str, tuple[dict[str, Any], str]] = {  # ours, and the peers' met
         "dare_ties",
     ),
 }
-ONE_NUMBER = ("auto", "nsga2", "tpe", "catcmawm", "sep_cmaes", "cmaes")
+ONE_NUMBER = ("auto", "nsga2", "tpe", "catcmawm")
 TWO_OBJECTIVES = ("auto", "nsga2", "tpe")
 
 
@@ -73,7 +73,6 @@ def main() -> None:
                     bench.ours(weights, sampler, True, s) for s in range(arguments.seeds)
                 ]
                 for sampler in ONE_NUMBER
-                if sampler not in ("sep_cmaes", "cmaes") or len(weights["methods"]) == 1
             }
             runs["mergekit-evolve's pycma"] = [bench.evolve(method, s) for s in range(arguments.seeds)]
             _print(f"{space}: best mean", runs, _best, "mergekit-evolve's pycma", arguments.trials)

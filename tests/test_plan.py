@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from recipesearch import plan as plan_module
 from recipesearch.errors import PlanError
 from recipesearch.plan import load_plan, read_plan
+from recipesearch.plan.tokenizer import TEMPLATES
 from recipesearch.zoo import zoo_dir
 
 STUDY = {
@@ -294,7 +294,7 @@ def test_a_tokenizer_section_is_checked_to_its_leaves(make_plan, section, messag
 def test_the_known_chat_templates_are_mergekits():
     templates = pytest.importorskip("mergekit._data.chat_templates")
     folder = Path(templates.__file__).parent
-    assert {"auto", *(path.stem for path in folder.glob("*.jinja"))} == set(plan_module._TEMPLATES)
+    assert {"auto", *(path.stem for path in folder.glob("*.jinja"))} == set(TEMPLATES)
 
 
 def test_a_token_may_come_from_a_parent_another_token_or_nowhere(make_plan):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -37,8 +37,8 @@ class PerTrialSampler(BaseSampler):
     """Composes the Optuna sampler of a name, built with a seed of its own for each trial.
 
     ``start`` is the first mean of samplers that have one, unless the study has scored seeds: then the best
-    of them is. ``seed_mark`` is the user attribute that seeds bear. A genome whose recipe was tried before
-    is mutated in an active gene, a bounded number of times, until it is new.
+    of those that are merges is. ``seed_mark`` is the user attribute that seeds bear. A genome whose recipe
+    was tried before is mutated in an active gene, a bounded number of times, until it is new.
     """
 
     def __init__(
@@ -131,11 +131,22 @@ class PerTrialSampler(BaseSampler):
         )
 
     def _best_seed(self, study: Study) -> Mapping[str, Any]:
-        """The genome of the best scored seed; {} if none is."""
+        """The genome of the best scored seed that is a merge; {} if none is.
+
+        A parent alone is a corner of the space: around it most draws would be cut to the corner again.
+        """
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        seeds = [t for t in trials if self._mark in t.user_attrs and self._genes.keys() <= t.params.keys()]
+        seeds = [t for t in trials if self._mark in t.user_attrs and not self._cornered(t.params)]
         best = max if study.direction == StudyDirection.MAXIMIZE else min
         return best(seeds, key=lambda trial: trial.value or 0.0).params if seeds else {}
+
+    def _cornered(self, genome: Mapping[str, Any]) -> bool:
+        """Whether a third of the numeric genes, or more, are at an end of their range; or one is missing."""
+        numbers = {n: g for n, g in self._genes.items() if isinstance(g, FloatDistribution)}
+        if not self._genes.keys() <= genome.keys():
+            return True
+        ends = sum(genome[name] in (gene.low, gene.high) for name, gene in numbers.items())
+        return bool(numbers) and 3 * ends >= len(numbers)
 
     def _seed(self, number: int, attempt: int, gene: str) -> int:
         text = f"{self._search.seed}/{self._era}/{number}/{attempt}/{gene}"

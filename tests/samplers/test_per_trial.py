@@ -105,7 +105,7 @@ def test_gp_learns_too() -> None:
 def test_the_best_scored_seed_is_where_a_gaussian_starts(sampler: str) -> None:
     genes = genes_of(sampler)
     seeds = [
-        {**MIDDLE, "method": "linear", **dict.fromkeys(["w.0", "w.1", "w.2"], w)} for w in (1.5, 0.3, 0.9)
+        {**MIDDLE, "method": "linear", **dict.fromkeys(["w.0", "w.1", "w.2"], w)} for w in (1.4, 0.3, 0.9)
     ]
     seeds = [{name: genome[name] for name in genes} for genome in seeds]
     near, far = (
@@ -115,6 +115,17 @@ def test_the_best_scored_seed_is_where_a_gaussian_starts(sampler: str) -> None:
     assert sum(genome["w.0"] for genome in far) / 8 > 0.9
     if "method" in genes:
         assert sum(genome["method"] == "linear" for genome in near) >= 4
+
+
+@pytest.mark.parametrize("sampler", [name for name, can in SAMPLERS.items() if can.starts])
+def test_a_parent_alone_is_no_place_to_start(sampler: str) -> None:
+    """At a corner of the space most draws around it would be cut to the corner again."""
+    genes = genes_of(sampler)
+    corner = {**MIDDLE, "method": "ties", "w.0": 0.0, "w.1": 0.0, "w.2": 1.5}  # of loss 1.5
+    merge = {**MIDDLE, "method": "ties", "w.0": 1.0, "w.1": 1.0, "w.2": 1.0}  # of loss 3
+    given = [{name: seed[name] for name in genes} for seed in (corner, merge)]
+    found = propose(sampler, genes, 10, seeds=given)[2:]
+    assert sum(genome["w.0"] for genome in found) / 8 > 0.6
 
 
 @pytest.mark.parametrize("sampler", [name for name, can in SAMPLERS.items() if can.breeds])

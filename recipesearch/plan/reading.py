@@ -1,0 +1,84 @@
+"""Reads a study file, and says in one line what is wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import PlanError, nearest
+from .section import BadKey
+from .study import Plan
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Reads a study file; ``overrides`` are ``dotted.key=value`` texts that replace or add values.
+
+    Raises PlanError, naming the key and the nearest known one, for anything that is not a plan.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot read the study file ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
+    for override in overrides:
+        _override(raw, override)
+    if "folder" in raw:
+        raise PlanError(f"{path}: unknown key 'folder': relative paths start at the file's own folder")
+    return read_plan(raw, path.parent.absolute(), str(path))
+
+
+def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
+    """A Plan from plain data. ``origin`` names it in errors. Raises PlanError."""
+    try:
+        return Plan.model_validate({**raw, "folder": folder})
+    except ValidationError as error:
+        raise PlanError(f"{origin}: {_explain(error)}") from error
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise PlanError(f"--set {override}: write it as key=value, for instance search.trials=500")
+    *path, last = key.split(".")
+    section: Any = raw
+    for part in path:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise PlanError(f"--set {override}: '{part}' is not a section of the study file")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise PlanError(f"--set {override}: the value is not YAML") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem, in one line, with the place and a hint."""
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        return f"unknown key '{'.'.join(place)}': {nearest(place[-1], known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, BadKey):
+        place.append(cause.key)
+        if cause.unknown:
+            return f"unknown key '{'.'.join(place)}': {message}"
+    return f"{'.'.join(place)}: {message}" if place else message
+
+
+def _fields_at(place: Sequence[str]) -> list[str]:
+    """The keys that the section at a place knows."""
+    section: type[BaseModel] = Plan
+    for part in place:
+        if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
+            inside = (field.annotation, *get_args(field.annotation))
+            section = next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), section)
+    return [name for name in section.model_fields if name != "folder"]

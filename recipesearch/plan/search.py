@@ -1,0 +1,46 @@
+"""The section ``search``: the sampler and the budget."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, FiniteFloat, field_validator
+
+from .section import Section
+
+
+class ScalarizePlan(Section):
+    """How several objectives become the one number that a sampler maximises (see pareto.py).
+
+    ``ideal`` is chebyshev's point to strive for, by objective; unstated, 1 where the objective is maximised
+    and 0 where it is minimised.
+    """
+
+    kind: Literal["weighted_sum", "chebyshev"] = "weighted_sum"
+    weights: tuple[FiniteFloat, ...]
+    ideal: tuple[FiniteFloat, ...] | None = None
+
+
+SamplerName = Literal[
+    "auto", "nsga2", "nsga3", "tpe", "gp", "cmaes", "sep_cmaes", "pycma", "catcmawm", "random"
+]
+
+
+class SearchPlan(Section):
+    """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs.
+
+    ``scalarize`` may be a plain list: the weights of a sum. A run pauses once ``max_failure_rate`` of its
+    last 20 candidates have failed.
+    """
+
+    sampler: SamplerName = "auto"
+    population: int = Field(default=10, ge=2)
+    trials: int = Field(default=200, ge=1)
+    seed: int = Field(default=0, ge=0)
+    scalarize: ScalarizePlan | None = None
+    max_failure_rate: float = Field(default=0.5, gt=0, le=1)
+
+    @field_validator("scalarize", mode="before")
+    @classmethod
+    def _weights_alone(cls, value: Any) -> Any:
+        return {"weights": value} if isinstance(value, list | tuple) else value

@@ -1,0 +1,105 @@
+"""Plan: the study file as a whole, and where its relative paths lead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from ..errors import PlanError, nearest
+from ..methods import METHODS
+from ..score import FUNCTION, Objective
+from .engine import EnginePlan
+from .objective import ObjectivePlan
+from .search import SearchPlan
+from .section import Section
+from .space import SpacePlan
+from .tokenizer import TokenizerPlan
+
+
+class Plan(Section):
+    """A study file. ``folder`` is where its relative paths start: the folder of the file itself."""
+
+    # It names a file by default, and is part of URLs.
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\\?#%]+$")
+    parents: dict[str, str] = Field(min_length=2)
+    base: str | None = None
+    space: SpacePlan
+    objectives: tuple[ObjectivePlan, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = ()
+    search: SearchPlan = SearchPlan()
+    engine: EnginePlan = EnginePlan()
+    tokenizer: TokenizerPlan | None = None
+    storage: str = ""
+    folder: Path = Path()
+
+    @field_validator("parents")
+    @classmethod
+    def _plain_names(cls, parents: dict[str, str]) -> dict[str, str]:
+        for name in parents:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"parent name '{name}': use letters, digits, '-' and '_'")
+        return parents
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.base is not None and self.base not in self.parents:
+            raise ValueError(
+                f"base '{self.base}' is not among the parents: {nearest(self.base, self.parents)}"
+            )
+        needy = [m for m in self.space.weights.methods if METHODS[m].base == "required"]
+        if needy and self.base is None and self.space.weights.base == "fixed":
+            raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
+        if self.held_out and len(self.held_out) != len(self.objectives):
+            raise ValueError(
+                f"held_out has {len(self.held_out)} tasks for {len(self.objectives)} objectives: "
+                "give one for each, in the same order"
+            )
+        names = [objective.name for objective in self.goals]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two objectives are both called '{twice[0]}'")
+        self._require_scalarization(len(names))
+        return self
+
+    def _require_scalarization(self, objectives: int) -> None:
+        scalarize = self.search.scalarize
+        for what in ("weights", "ideal"):
+            given = getattr(scalarize, what, None)
+            if given is not None and len(given) != objectives:
+                raise ValueError(f"search.scalarize has {len(given)} {what} for {objectives} objectives")
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives, their tasks located."""
+        asked = ((*o.asks, o.maximize) for o in self.objectives)
+        return tuple(Objective(self.locate(task), metric, maximize) for task, metric, maximize in asked)
+
+    @property
+    def held_out_goals(self) -> tuple[Objective, ...]:
+        """The objectives' metrics on the held-out tasks, in the objectives' order; may be empty."""
+        pairs = zip(self.held_out, self.objectives, strict=False)
+        return tuple(Objective(self.locate(task), o.asks[1], o.maximize) for task, o in pairs)
+
+    @property
+    def storage_url(self) -> str:
+        """The database's URL; a relative SQLite file lies beside the study file."""
+        url = self.storage or f"sqlite:///{self.name}.db"
+        prefix = "sqlite:///"
+        if url.startswith(prefix) and not url.startswith(prefix + "/"):
+            url = prefix + str((self.folder / url.removeprefix(prefix)).absolute())
+        if url.startswith(prefix) and "?" in url:
+            raise PlanError(f"a database URL cannot hold the '?' in {url}; rename the folder or set storage")
+        return url
+
+    def locate(self, task: str) -> str:
+        """A task's absolute path if it is a file, a zoo task or a function in one, else its name as it is."""
+        from ..zoo import resolve
+
+        if task.startswith(FUNCTION):
+            module, _, name = task.removeprefix(FUNCTION).rpartition(":")
+            file = self.folder / (module.replace(".", "/") + ".py")
+            return f"{FUNCTION}{file.absolute()}:{name}" if file.is_file() else task
+        if (known := resolve(task)) is not None:
+            return str(known)
+        return str((self.folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task
