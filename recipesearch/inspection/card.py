@@ -32,7 +32,7 @@ def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str,
 # {plan.name}, trial {row.number}
 
 A merge found by recipesearch with sampler
-`{plan.search.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes.
+`{results.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes.
 
 ## Scores
 

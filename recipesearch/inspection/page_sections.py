@@ -44,7 +44,7 @@ def _facts(plan: Plan, results: Results) -> dict[str, str]:
     return {
         "Parents": "<br>".join(parents),
         "Objectives": "<br>".join(objective_labels(results)),
-        "Sampler": f"{escape(search.sampler)}, population {search.population}, seed {search.seed}",
+        "Sampler": f"{escape(results.sampler)}, population {search.population}, seed {search.seed}",
         "Scored by": f"{escape(conditions.engine)}, {escape(conditions.dtype)}, {template} chat template",
     }
 

@@ -57,6 +57,11 @@ class Results:
         return [objective["name"] for objective in self.identity["objectives"]]
 
     @property
+    def sampler(self) -> str:
+        """The sampler that the study uses, also where its plan leaves the choice."""
+        return str(self.identity["search"]["sampler"])
+
+    @property
     def signs(self) -> tuple[int, ...]:
         """What turns each objective into a loss: -1 where it is maximised."""
         return tuple(-1 if objective["maximize"] else 1 for objective in self.identity["objectives"])

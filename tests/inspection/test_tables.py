@@ -54,7 +54,7 @@ def make_study(
     parents = {"a": Parent("a" * 64, "/models/a"), "b": Parent("b" * 64, "/models/b")}
     pool = Pool(parents, None, 4, Parts(("embed",), ("head",), ()), "float32", seed=3)
     space = WeightSpace(plan.space.weights, pool)
-    identity = identify_study(plan, parents, space.genes, tasks, _CONDITIONS, "nsga2")
+    identity = identify_study(plan, parents, space.genes, tasks, _CONDITIONS, plan.search.sampler)
     study = Study(plan, space, identity, open_storage(url))
     if held_out:
         study.hold_out([f"held{task}" for task in tasks])
