@@ -37,7 +37,7 @@ def test_a_sweep_is_answered_from_the_ledger_the_second_time(
     plan = make_plan()
     first = list(sweep(plan, ("math", "lang"), [0.3, 0.7]))
 
-    def never(self: Scorer, lm: object) -> None:
+    def never(self: Scorer, lm: object, *rest: object) -> None:
         raise AssertionError("scored again")
 
     monkeypatch.setattr(Scorer, "score", never)

@@ -103,7 +103,7 @@ def test_a_resumed_study_does_not_score_again_what_the_ledger_holds(
 ) -> None:
     plan = make_plan()
     run_here(plan)
-    monkeypatch.setattr(Scorer, "score", lambda self, lm: pytest.fail("scored again"))
+    monkeypatch.setattr(Scorer, "score", lambda self, lm, *rest: pytest.fail("scored again"))
     assert len(run_here(plan).scored) == 12
 
 

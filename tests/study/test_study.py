@@ -37,7 +37,7 @@ def stored(plan: Plan) -> optuna.Study:
 def count_scorings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = Scorer.score
-    monkeypatch.setattr(Scorer, "score", lambda self, lm: calls.append(1) or original(self, lm))
+    monkeypatch.setattr(Scorer, "score", lambda self, lm, *rest: calls.append(1) or original(self, lm, *rest))
     return calls
 
 
@@ -155,11 +155,11 @@ def test_failures_keep_their_cause_and_never_reach_the_front(
 ) -> None:
     original, calls = Scorer.score, []
 
-    def sometimes(self: Scorer, lm: Any) -> list[TaskScore]:
+    def sometimes(self: Scorer, lm: Any, *rest: Any) -> list[TaskScore]:
         calls.append(1)
         if len(calls) % 3 == 0:
             raise TrialFailed("non-finite: the merge gives NaN")
-        return original(self, lm)
+        return original(self, lm, *rest)
 
     monkeypatch.setattr(Scorer, "score", sometimes)
     plan = make_plan()
@@ -174,7 +174,7 @@ def test_failures_keep_their_cause_and_never_reach_the_front(
 def test_a_study_in_which_everything_fails_stops_and_says_why(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: Scorer, lm: Any) -> list[TaskScore]:
+    def never(self: Scorer, lm: Any, *rest: Any) -> list[TaskScore]:
         raise TrialFailed("out of memory")
 
     monkeypatch.setattr(Scorer, "score", never)
@@ -279,11 +279,11 @@ def test_what_a_library_raises_is_the_candidates_failure(
 ) -> None:
     original, calls = Scorer.score, []
 
-    def sometimes(self: Scorer, lm: Any) -> list[TaskScore]:
+    def sometimes(self: Scorer, lm: Any, *rest: Any) -> list[TaskScore]:
         calls.append(1)
         if len(calls) == 3:
             raise RuntimeError("CUDA out of memory\nand more")
-        return original(self, lm)
+        return original(self, lm, *rest)
 
     monkeypatch.setattr(Scorer, "score", sometimes)
     results = run_here(make_plan())

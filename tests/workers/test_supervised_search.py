@@ -132,7 +132,7 @@ def test_failures_that_lie_further_back_do_not_count(
     """Every fifth fails: six in all, but never more than four of twenty."""
     score, calls = Scorer.score, []
 
-    def not_the_fifth(self: Scorer, lm: Any) -> Any:
+    def not_the_fifth(self: Scorer, lm: Any, *rest: Any) -> Any:
         calls.append(1)
         if len(calls) % 5 == 0:
             raise TrialFailed("a broken fan")
