@@ -4,6 +4,7 @@
     +-- PlanError                2   the study file, a recipe file or an argument is wrong
     +-- RefusedInput             3   a parent, a task or a recipe is unsafe or does not fit the others
     +-- StudyError               4   the study or its storage needs attention: nothing was lost
+    |   +-- SpaceUsedUp              its space has no recipe left that was not tried
     +-- VerificationFailed       5   a rebuilt model is not the one that was scored
     +-- TrialFailed              3   one candidate failed; a study records the cause and goes on
         +-- WorkerLost               and its process is not to be trusted with the next one
@@ -43,6 +44,10 @@ class StudyError(RecipeSearchError):
     """The study, its storage or its disk needs a person; everything committed is kept."""
 
     exit_code = 4
+
+
+class SpaceUsedUp(StudyError):
+    """The sampler finds no recipe any more that the study has not tried."""
 
 
 class VerificationFailed(RecipeSearchError):

@@ -121,6 +121,7 @@ METHODS: Mapping[str, Method] = {
             "optional",
             (_weight(1.0),),
             frozenset({"weight", "normalize_weights", "eps"}),
+            fewest=2,  # of one it is that one, whatever the base
             normalised=True,
         ),
         Method("karcher", "ignored", (), frozenset({"max_iter", "tol"})),

@@ -10,7 +10,7 @@ from typing import Any
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
 from .memory import need, require_memory, weight_bytes
-from .merging.compatibility import require_compatible, require_same_donor
+from .merging.compatibility import require_compatible, warn_unless_alike
 from .merging.headers import Checkpoint, read_checkpoint
 from .merging.parents import identify, locate, shapes_folder
 from .merging.tokenizers import Settled
@@ -18,8 +18,9 @@ from .plan import Plan
 from .recipe import Parent
 from .samplers.fit import Choice, choose
 from .space.places import Parts
+from .space.pool import Pool
 from .space.seeds import parent_label, seeds
-from .space.weights import Pool, WeightSpace
+from .space.weights import WeightSpace
 
 # GPT-NeoX calls its head embed_out.
 _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
@@ -71,12 +72,11 @@ def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
         if not any(name in tensor for tensor in first.tensors):
             raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
     tokenizer = settled.tokenizer if settled else None
+    alike = settled is not None or warn_unless_alike(checkpoints)
     pool = Pool(
-        parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed, tokenizer
+        parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed, tokenizer, alike
     )
     space = WeightSpace(plan.space.weights, pool)
-    for method in space.baseless:
-        require_same_donor(checkpoints, method)
     bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
     choice = choose(plan.search, space.genes, len(plan.objectives), bounded)
     _require_parents_values(plan, space)

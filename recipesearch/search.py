@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import StudyError, TrialFailed
+from .errors import SpaceUsedUp, StudyError, TrialFailed
 from .plan import Plan
 from .preflight import Preflight, preflight
 from .recipe import Parent
@@ -66,9 +66,15 @@ def run(
             )
             study = Study(plan, checked.space, identity, storage)
             study.hold_out(ready.held_out)
-            _search(study, worker, _progress(study, plan), observe, plan.search.max_failure_rate)
+            used_up = None
+            try:
+                _search(study, worker, _progress(study, plan), observe, plan.search.max_failure_rate)
+            except SpaceUsedUp as end:  # what there is to find is found, and is worth its held-out scores
+                used_up = end
             if ready.held_out:
                 _score_held_out(study, checked, worker)
+            if used_up:
+                raise used_up
             return study.results()
 
 

@@ -78,6 +78,11 @@ def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str
     names = [*pair, *([base] if base else [])]
     if len(set(names)) < len(names):
         raise PlanError(f"a sweep goes from one parent to another, not from '{pair[0]}' to itself")
+    if pool.tokenizer and (set(names) != set(pool.parents) or (base or pair[0]) != pool.donor):
+        raise PlanError(
+            "with a 'tokenizer' section a recipe has all parents, and a pair starts with "
+            f"'{pool.donor}': sweep a study of two parents from there"
+        )
     narrow = replace(pool, parents={name: pool.parents[name] for name in names}, base=base or pair[0])
     space = WeightSpace(WeightsPlan(methods=(method,)), narrow)
     shares = {pair[0]: round(1 - ratio, 4), pair[1]: ratio}

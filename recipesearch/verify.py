@@ -95,7 +95,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     unique = list({task.hash: task for task in tasks}.values())
     scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
     alone = Recipe("passthrough", (Slice((Source(model),)),), model)
-    given = scorer.score(engine.lm, lambda: measure(merger([model]).stream(alone)))
+    given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)))
     measured = {score.task_hash: score.metrics for score in given}
     engine.close()
     scores = {}

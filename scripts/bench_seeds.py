@@ -29,8 +29,9 @@ from recipesearch.plan import SearchPlan, WeightsPlan
 from recipesearch.recipe import Parent
 from recipesearch.samplers.per_trial import Known, PerTrialSampler
 from recipesearch.space.places import Parts
+from recipesearch.space.pool import Pool
 from recipesearch.space.seeds import seeds, start
-from recipesearch.space.weights import Pool, WeightSpace
+from recipesearch.space.weights import WeightSpace
 
 GENERATION = "NSGAIISampler:generation"
 SPACES: Mapping[str, dict[str, Any]] = {

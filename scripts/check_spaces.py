@@ -35,7 +35,8 @@ from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.recipe_yaml import to_mergekit
 from recipesearch.space.places import Parts
-from recipesearch.space.weights import Pool, WeightSpace
+from recipesearch.space.pool import Pool
+from recipesearch.space.weights import WeightSpace
 
 LAYERS, NAMES = 4, ("base", "one", "two", "three")
 EVERY = tuple(METHODS)

@@ -31,6 +31,13 @@ def test_every_method_with_a_ratio_goes_from_one_parent_to_the_other(make_plan: 
     assert "karcher" not in sweeping.SWEPT
 
 
+def test_a_sweep_on_the_sphere_moves_too(make_plan: MakePlan) -> None:
+    """multislerp over a base of two would be the other parent at every ratio."""
+    plan = make_plan(parents=THREE, base="base")
+    found = [point.values for point in sweep(plan, ("math", "lang"), [0.1, 0.5, 0.9], "multislerp")]
+    assert found[0] != found[1] != found[2]
+
+
 def test_a_sweep_is_answered_from_the_ledger_the_second_time(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RefusedInput
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint
+
+_LOG = logging.getLogger("recipesearch")
 
 
 def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -26,25 +30,35 @@ def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
             _same(where, f"values of {key}", ours[key], theirs[key])
 
 
-def require_same_donor(checkpoints: Mapping[str, Checkpoint], method: str) -> None:
-    """Raises RefusedInput unless all the checkpoints have the same config and tokenizer.
+def warn_unless_alike(checkpoints: Mapping[str, Checkpoint]) -> bool:
+    """Whether all the checkpoints have the same config and tokenizer; logs a warning if not.
 
-    A recipe that names no base has them from any one of its parents: mergekit's choice is arbitrary
-    (``MergeConfiguration.referenced_models`` is made from a set).
+    A recipe has those of its base, whichever parent it is: what was scored with others' is another model.
     """
     (first_name, first), *others = checkpoints.items()
     for name, other in others:
         if _donated(first) != _donated(other):
-            raise RefusedInput(
-                f"parents '{first_name}' and '{name}' have different configs or tokenizers, and without a "
-                f"base a {method} merge has those of either: add a base apart, or drop {method}"
+            _LOG.warning(
+                "parents '%s' and '%s' differ in config or tokenizer files; every recipe takes those of the "
+                "study's base (else its first parent), and pairs without it are left out",
+                first_name,
+                name,
             )
+            return False
+    return True
 
 
 def _donated(checkpoint: Checkpoint) -> list[object]:
-    config = {key: value for key, value in checkpoint.config.items() if key not in CONFIG_NOISE}
-    files = (checkpoint.directory / name for name in COMPANIONS)
-    return [config, *(file.read_bytes() if file.exists() else None for file in files)]
+    """Config and tokenizer files, without what dates or names them; a recipe says its dtype itself."""
+    noise = CONFIG_NOISE | {"dtype", "torch_dtype"}
+    contents: list[object] = []
+    for name in ("config.json", *COMPANIONS):
+        file = checkpoint.directory / name
+        content: object = file.read_bytes() if file.exists() else None
+        if name.endswith("config.json") and file.exists():
+            content = {k: v for k, v in json.loads(file.read_text("utf-8")).items() if k not in noise}
+        contents.append(content)
+    return contents
 
 
 def _heads(config: Mapping[str, Any]) -> dict[str, object]:

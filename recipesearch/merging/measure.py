@@ -13,5 +13,5 @@ def measure(stream: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]:
     for _, tensor in stream:
         count += tensor.numel()
         if tensor.is_floating_point():
-            squares += float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+            squares += float(torch.linalg.vector_norm(tensor.contiguous(), dtype=torch.float64)) ** 2
     return {"parameters": float(count), "weight_norm": squares**0.5}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -51,7 +50,7 @@ class WeightsPlan(Section):
             elif name not in held:
                 known = [*type(self).model_fields, *searched, *held]
                 raise BadKey(name, nearest(name, known), unknown=True)
-            elif isinstance(value, list | tuple | Mapping):
+            elif not isinstance(value, bool | int | float | str):
                 raise BadKey(name, "it is not searched: give one value")
         return self
 

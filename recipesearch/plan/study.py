@@ -79,7 +79,8 @@ class Plan(Section):
     def held_out_goals(self) -> tuple[Objective, ...]:
         """The objectives' metrics on the held-out tasks, in the objectives' order; may be empty."""
         pairs = zip(self.held_out, self.objectives, strict=False)
-        return tuple(Objective(self.locate(task), o.asks[1], o.maximize) for task, o in pairs)
+        asked = ((FUNCTION + task if o.function else task, o) for task, o in pairs)
+        return tuple(Objective(self.locate(task), o.asks[1], o.maximize) for task, o in asked)
 
     @property
     def storage_url(self) -> str:

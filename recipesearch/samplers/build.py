@@ -18,6 +18,8 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.samplers.nsgaii import PolynomialMutation, SBXCrossover
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from .catcmawm import CatCMAwMSampler
 from .fit import Genes
@@ -34,6 +36,14 @@ def build(sampler: str, genes: Genes, seed: int, *, population: int, start: Mapp
         for kind in (FutureWarning, ExperimentalWarning, UserWarning):
             warnings.simplefilter("ignore", kind)
         return _named(sampler, genes, seed, population, start)
+
+
+def disown(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
+    """Takes a trial out of its sampler's generation: its genome is no longer what the sampler drew."""
+    if isinstance(sampler, CatCMAwMSampler):
+        sampler.disown(study, trial)
+    elif isinstance(sampler, CmaEsSampler):
+        study._storage.set_trial_system_attr(trial._trial_id, sampler._attr_key_generation, -1)
 
 
 def _named(sampler: str, genes: Genes, seed: int, population: int, start: Mapping[str, Any]) -> BaseSampler:

@@ -65,6 +65,10 @@ class CatCMAwMSampler(BaseSampler):
         """A uniform draw."""
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
 
+    def disown(self, study: Study, trial: FrozenTrial) -> None:
+        """Takes a trial out of its generation: it is told nothing of it."""
+        study._storage.set_trial_system_attr(trial._trial_id, _DRAWN, {"generation": -1, "raw": []})
+
     def _replayed(self, study: Study) -> CatCMAwM:
         """The optimiser after all complete generations of the study."""
         optimizer = self._fresh()

@@ -78,6 +78,8 @@ def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> 
             f"sampler {sampler} needs one objective, but the plan has {values}: "
             "state search.scalarize (one weight each), or use nsga2"
         )
+    if sampler == "pycma" and len(genes) < 2:
+        raise PlanError("sampler pycma needs two genes or more: use cmaes")
     if constrained and not ability.constraints:
         raise PlanError(f"sampler {sampler} knows no constraints: use nsga2, nsga3, tpe or gp")
 

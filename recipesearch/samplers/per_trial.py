@@ -19,10 +19,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..plan import SearchPlan
-from .build import build
+from .build import build, disown
 from .fit import SAMPLERS, Genes
 
-_REDRAWS = 10
+_REDRAWS, _MUTATIONS = 10, 10
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class PerTrialSampler(BaseSampler):
 
     ``start`` is the first mean of samplers that have one, unless the study has scored seeds: then the best
     of those that are merges is. ``seed_mark`` is the user attribute that seeds bear. A genome whose recipe
-    was tried before is mutated in an active gene, a bounded number of times, until it is new.
+    was tried before is mutated in an active gene, a bounded number of times, until it is new; samplers
+    around a mean draw again first.
     """
 
     def __init__(
@@ -63,17 +64,20 @@ class PerTrialSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The inner sampler's genome, completed and new; {} where it has none to give yet."""
+        """The inner sampler's genome, completed and new; {} for a seed that it need not know of."""
         if self._mark in trial.user_attrs and not self._ability.breeds:
             return {}  # its genes are fixed, and it is no draw of the inner sampler's to learn from
         genome = self._draw_genome(study, trial, search_space, 0)
-        for attempt in range(1, _REDRAWS if genome else 0):
+        redraws = _REDRAWS if self._ability.starts else 1
+        for attempt in range(1, redraws + _MUTATIONS):
             if not self._known.repeated(genome):
                 break
-            if self._ability.starts:  # it learns from its own draws only
+            if attempt < redraws:
                 genome = self._draw_genome(study, trial, search_space, attempt)
-            else:
-                genome = self._mutate(study, trial, genome, attempt)
+                continue
+            if self._ability.starts:  # it has converged, and is to learn from its own draws only
+                disown(self._build(study, trial.number, 0), study, trial)
+            genome = self._mutate(study, trial, genome, attempt)
         return genome
 
     def sample_independent(
@@ -95,11 +99,10 @@ class PerTrialSampler(BaseSampler):
         if self._ability.starts:
             study = cast(Study, _Unseeded(study, self._mark))
         genome = inner.sample_relative(study, trial, genes)
-        if genome:
-            # NSGA-II leaves out the categorical genes that it mutates.
-            for name, gene in genes.items():
-                if name not in genome:
-                    genome[name] = self._draw(study, trial, name, gene, attempt)
+        # A first generation is all random, and NSGA-II leaves out the categorical genes that it mutates.
+        for name, gene in genes.items():
+            if name not in genome:
+                genome[name] = self._draw(study, trial, name, gene, attempt)
         return genome
 
     def _mutate(

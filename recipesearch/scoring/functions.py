@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from statistics import fmean, stdev
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import PlanError, TrialFailed
+from ..errors import PlanError, RecipeSearchError, TrialFailed, WorkerLost
 from ..score import FUNCTION, MODEL, VALUE, Measurement, TaskScore
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ class LoadedFunction:
         try:
             given = self.function(lm)
             values = [float(v) for v in given] if isinstance(given, Sequence) else [float(given)]
-        except Exception as error:
-            raise TrialFailed(f"objective '{name}' raised {type(error).__name__}: {error}") from error
+        except RecipeSearchError:
+            raise
+        except Exception as error:  # of the model, perhaps: what it left behind is unknown
+            raise WorkerLost(f"objective '{name}' raised {type(error).__name__}: {error}") from error
         if not values or not all(math.isfinite(value) for value in values):
             raise TrialFailed(f"non-finite: objective '{name}' gives {given!r}")
         many = len(values) > 1
@@ -85,9 +88,13 @@ def load_function(spec: str) -> LoadedFunction:
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipesearch_objective_{path.stem}", path)
+    name = f"objective_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # for the files beside it
     spec.loader.exec_module(module)
     return module

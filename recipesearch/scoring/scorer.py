@@ -111,7 +111,7 @@ class _RequestForm:
     def _length(self, doc_id: int, lm: LM) -> float:
         """The mean number of tokens of an item's answers, before any filter."""
         answers = [answer for request in self._requests[doc_id] for answer in request.resps]
-        return sum(len(lm.tok_encode(answer)) for answer in answers) / len(answers)
+        return sum(len(lm.tok_encode(answer, add_special_tokens=False)) for answer in answers) / len(answers)
 
     def _measure(self, metric: str, values: list[Any]) -> Measurement:
         from lm_eval.api.metrics import mean, stderr_for_metric

@@ -1,5 +1,8 @@
 """Spaces: which genes a study has, and how a genome expresses a recipe.
 
+pool.py      what a study merges
+places.py    where in the model a parameter may differ
+choice.py    what a genome chose
 weights.py   methods, weights and densities ("parameter space" of Akiba et al., 2403.13187)
 seeds.py     the genomes that a search starts from
 """

@@ -38,8 +38,13 @@ def _uniform(space: WeightSpace) -> dict[str, Any] | None:
     """The plain average, by ``linear`` or by task vectors of weight 1/k; None for other methods."""
     names = list(space.pool.parents)
     if "linear" in space.methods:
-        return _at(space, "linear", {f"weight.{name}": 1.0 for name in names})
-    if "task_arithmetic" in space.methods and space.pool.base is not None:
+        share = 1.0 if space.constants("linear").get("normalize", True) else 1.0 / len(names)
+        return _at(space, "linear", {f"weight.{name}": share for name in names})
+    if (
+        "task_arithmetic" in space.methods
+        and space.pool.base is not None
+        and not _scaled(space, "task_arithmetic")
+    ):
         others = [name for name in names if name != space.pool.base]
         return _at(space, "task_arithmetic", {f"weight.{name}": 1.0 / len(others) for name in others})
     return None
@@ -69,10 +74,15 @@ def _alone_by(space: WeightSpace, method: str, parent: str) -> dict[str, Any] | 
         return _at(space, method, {"scale": 1.0}, only)
     if row.most == 2:
         return _end_of_path(space, method, parent)
-    if not row.additive:
+    if not row.additive or _scaled(space, method):
         return None
     weights = {f"weight.{name}": float(name == parent) for name in space.pool.parents}
     return _at(space, method, {**weights, "density": 1.0, "lambda": 1.0})
+
+
+def _scaled(space: WeightSpace, method: str) -> bool:
+    """Whether the plan scales the sum of task vectors: then no weights say one parent, or the average."""
+    return bool(space.constants(method).get("lambda", 1.0) != 1.0)
 
 
 def _end_of_path(space: WeightSpace, method: str, parent: str) -> dict[str, Any] | None:

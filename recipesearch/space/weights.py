@@ -10,43 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from ..errors import PlanError
 from ..methods import METHODS, Method, Parameter
 from ..plan import WeightsPlan
-from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, Tokenizer, freeze
-from .places import Parts, Places
-
-Genome = Mapping[str, Any]
+from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, freeze
+from .choice import Choice, Genome, Reader
+from .places import Places
+from .pool import Pool, require_all_parents, require_enough, require_one_donor
 
 _DECIMALS = 4  # finer differences would only hide repeats and clutter the YAML
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What a study merges: its parents by name, in order, and what all their recipes share.
-
-    ``layers`` is their depth; ``parts`` tells embeddings, head and norms by the names of their tensors.
-    ``tokenizer`` aligns their vocabularies. Those follow from the parents and the base of a recipe, so then
-    every recipe has all parents, weight zero or not, and one base.
-    """
-
-    parents: Mapping[str, Parent]
-    base: str | None
-    layers: int
-    parts: Parts
-    dtype: str
-    seed: int
-    tokenizer: Tokenizer | None = None
-
-    @property
-    def donor(self) -> str:
-        """The parent that gives config and tokenizer where recipes have one base."""
-        return self.base or next(iter(self.parents))
 
 
 class WeightSpace:
@@ -60,13 +35,15 @@ class WeightSpace:
         self._places = Places(plan, pool.layers, pool.parts)
         self._names = tuple(pool.parents)
         self.methods = plan.methods
-        _require_enough(plan, pool)
+        require_enough(plan, pool)
+        if not pool.alike:
+            require_one_donor(plan, pool)
         if pool.tokenizer:
-            _require_all_parents(plan, pool)
+            require_all_parents(plan, pool)
         two = [METHODS[m] for m in plan.methods if METHODS[m].most == 2]
         choose = itertools.permutations if any(m.ordered for m in two) else itertools.combinations
         self.pairs = [f"{a}+{b}" for a, b in choose(self._names, 2)]
-        if pool.tokenizer:  # a pair's first parent is its base
+        if pool.tokenizer or not pool.alike:  # a pair's first parent is its base, which gives the config
             self.pairs = [f"{pool.donor}+{name}" for name in self._names if name != pool.donor]
         # By gene: methods that share one agree on its range.
         self._parameters = {p.gene: p for m in plan.methods for p in METHODS[m].parameters}
@@ -103,16 +80,13 @@ class WeightSpace:
 
     def active(self, genome: Genome) -> set[str]:
         """The genes that decide this genome's recipe; the others are idle and could be anything."""
-        reader = _Reader(genome)
+        reader = Reader(genome)
         self.express(reader)
         return reader.read
 
-    @property
-    def baseless(self) -> list[str]:
-        """The methods whose recipes name no base here: mergekit would take it for an input."""
-        optional = [m for m in self.methods if METHODS[m].base == "optional"]
-        named = self.pool.base is not None or self._plan.base == "any"
-        return [m for m in optional if not named or len(self._names) <= METHODS[m].fewest]
+    def constants(self, method: str) -> Mapping[str, Any]:
+        """The parameters that the plan holds at a value for a method."""
+        return self._plan.constants(METHODS[method])
 
     def takes(self, stem: str, value: float) -> bool:
         """Whether the plan lets the genes of a stem (``weight.math``) have this value."""
@@ -177,19 +151,19 @@ class WeightSpace:
 
     # -- expression
 
-    def _choose(self, genome: Genome) -> _Choice:
+    def _choose(self, genome: Genome) -> Choice:
         method = METHODS[genome["method"] if "method" in self.genes else self.methods[0]]
         base = self._origin(method, genome)
         inputs = self._inputs(method, base, genome)
-        return _Choice(genome, method, base, inputs, self._names)
+        return Choice(genome, method, base, inputs, self._names)
 
     def _origin(self, method: Method, genome: Genome) -> str | None:
         """The base that the method sets apart; None if it sets none."""
-        base: str | None = genome.get("base", self.pool.base)
-        if method.base == "required":
-            return base
         spare = len(self._names) > method.fewest
-        return base if method.base == "optional" and spare else None
+        if method.base != "required" and not (method.base == "optional" and spare):
+            return None
+        base: str | None = genome.get("base", self.pool.base)
+        return base
 
     def _inputs(self, method: Method, base: str | None, genome: Genome) -> list[str]:
         """The parents that the method reads, a base apart not among them: a pair in its own order, else in
@@ -204,7 +178,8 @@ class WeightSpace:
         used = [name for name in names if f"use.{name}" not in self.genes or genome[f"use.{name}"]]
         if len(used) < method.fewest:
             used = names
-        return [name for name in used if not self._idle(method, genome, name)] or used
+        kept = [name for name in used if not self._idle(method, genome, name)]
+        return kept if len(kept) >= method.fewest else used
 
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
         """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
@@ -215,7 +190,7 @@ class WeightSpace:
         weights = [self._number(genome, f"weight.{name}.{place}") for place in self._places.names]
         return not any(weights)
 
-    def _donor(self, choice: _Choice) -> Parent | None:
+    def _donor(self, choice: Choice) -> Parent | None:
         """The recipe's base; where the method needs none, it still gives config and tokenizer. None where
         mergekit would take it for an input."""
         if choice.method.base == "optional" and choice.base is None:
@@ -224,14 +199,14 @@ class WeightSpace:
             return self.pool.parents[choice.inputs[0]]
         return self.pool.parents[choice.base or self.pool.donor]
 
-    def _settings(self, choice: _Choice, group: int, owner: str | None) -> Parameters:
+    def _settings(self, choice: Choice, group: int, owner: str | None) -> Parameters:
         """The parameters of one source in one slice; the slice's shared ones for ``owner`` None."""
         if owner is not None and owner == choice.base:
             return ()
         wanted = [p for p in choice.method.parameters if (p.scope == "shared") == (owner is None)]
         return tuple(sorted((p.name, self._setting(choice, p, group, owner)) for p in wanted))
 
-    def _setting(self, choice: _Choice, parameter: Parameter, group: int, owner: str | None) -> Setting:
+    def _setting(self, choice: Choice, parameter: Parameter, group: int, owner: str | None) -> Setting:
         stem = f"{parameter.gene}.{owner}" if parameter.scope == "parent" else parameter.gene
         if parameter.per_place:
             return self._places.setting(group, lambda place: self._value(choice, parameter, owner, place))
@@ -242,7 +217,7 @@ class WeightSpace:
         scale = float(10**_DECIMALS)
         return math.floor(self._raw(choice.genome, stem) * ceiling * scale + 1e-6) / scale
 
-    def _value(self, choice: _Choice, parameter: Parameter, owner: str | None, place: str) -> float:
+    def _value(self, choice: Choice, parameter: Parameter, owner: str | None, place: str) -> float:
         """A parameter's value at a place. A normalised average's weights are one where all would be zero."""
         if parameter.scope != "parent":
             value = self._number(choice.genome, f"{parameter.gene}.{place}")
@@ -267,80 +242,6 @@ class WeightSpace:
         setting = self._plan.setting(self._parameters[gene.split(".")[0]])
         assert not isinstance(setting, tuple)
         return setting
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What a genome chose: its method, the base apart if any, and the parents that have parameters."""
-
-    genome: Genome
-    method: Method
-    base: str | None
-    inputs: Sequence[str]
-    pool: Sequence[str]
-
-    def sources(self, group: int) -> list[str]:
-        """A slice's sources by name: a pair in its own order, all others in the pool's, the base included."""
-        if self.method.most == 1:
-            return [self.genome[f"only.g{group}"]]
-        if self.method.most == 2:
-            return [*([self.base] if self.base else []), *self.inputs]
-        return [name for name in self.pool if name in self.inputs or name == self.base]
-
-
-class _Reader(Mapping[str, Any]):
-    """A genome that notes which genes were read."""
-
-    def __init__(self, genome: Genome) -> None:
-        self._genome = genome
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        value = self._genome[name]
-        self.read.add(name)
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._genome  # Mapping's own would count as reading
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._genome)
-
-    def __len__(self) -> int:
-        return len(self._genome)
-
-
-def _require_enough(plan: WeightsPlan, pool: Pool) -> None:
-    for name in plan.methods:
-        method = METHODS[name]
-        apart = method.base == "required"
-        if len(pool.parents) < method.fewest + apart:
-            beside = " beside the base" if apart else ""
-            raise PlanError(
-                f"method '{name}' needs {method.fewest} parents{beside}: name more, or drop the method"
-            )
-
-
-def _require_all_parents(plan: WeightsPlan, pool: Pool) -> None:
-    """The merged vocabulary follows from a recipe's parents and base: all recipes need the same."""
-    for key, wanted in (("parents", "all"), ("base", "fixed")):
-        if getattr(plan, key) != wanted:
-            raise PlanError(
-                f"with a 'tokenizer' section every recipe has all parents and one base: set "
-                f"space.weights.{key} to {wanted}"
-            )
-    for name in plan.methods:
-        method = METHODS[name]
-        if method.most is not None and method.most < len(pool.parents):
-            raise PlanError(
-                f"with a 'tokenizer' section every recipe has all parents, and {name} takes {method.most} of "
-                f"{len(pool.parents)}: drop the method"
-            )
-        if method.base == "optional" and (pool.base is None or len(pool.parents) <= method.fewest):
-            raise PlanError(
-                f"with a 'tokenizer' section every recipe has a base, and {name} would have none here: add a "
-                "base apart, or drop the method"
-            )
 
 
 def _genes_read(method: Method) -> set[str]:

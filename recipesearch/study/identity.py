@@ -48,7 +48,6 @@ def identify_study(
             **plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
             "sampler": sampler,
         },
-        # Only where there is one: studies begun before there were any go on.
         **({"tokenizer": plan.tokenizer.model_dump(mode="json")} if plan.tokenizer else {}),
         "engine": {"label": conditions.engine, **_stated(conditions)},
         # Last: the space above says the same in the user's words, unless this version reads it otherwise.
@@ -64,6 +63,9 @@ def _stated(conditions: Conditions) -> dict[str, Any]:
 def require_same(name: str, stored: Identity, wanted: Identity) -> None:
     """Raises PlanError, listing the differences, if a stored study is not the one that the plan describes."""
     changes = list(_differences(stored, wanted))
+    before, now = (", ".join(identity["parents"]) for identity in (stored, wanted))
+    if not changes and before != now:  # recipes keep it, and the first may give the config
+        changes = [f"the parents' order was {before}, now {now}"]
     if changes:
         shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
         raise PlanError(

@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .. import pareto
-from ..errors import StudyError
+from ..errors import SpaceUsedUp, StudyError
 from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe_yaml import to_yaml
@@ -86,7 +86,7 @@ class Study:
     def ask(self) -> Candidate | None:
         """The next recipe to score; None when ``search.trials`` recipes have been scored.
 
-        Answers repeats from the ledger on the way. Interrupted trials come first. Raises StudyError if
+        Answers repeats from the ledger on the way. Interrupted trials come first. Raises SpaceUsedUp if
         the sampler proposes nothing new any more.
         """
         repeats = 0
@@ -102,7 +102,7 @@ class Study:
                 return Candidate(trial, recipe)
             # New to this study, though another one in the database has scored it: that is progress.
             repeats = 0 if self._scored > before else repeats + 1
-        raise StudyError(
+        raise SpaceUsedUp(
             f"the last {_REPEATS_IN_A_ROW} recipes proposed were all scored before: the space seems used up "
             f"after {self._scored} recipes; lower search.trials, or widen the space under a new name"
         )
@@ -236,7 +236,7 @@ class Study:
         self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json(exclude={"storage"})))
 
     def _as_begun(self, identity: Identity, stored: Identity) -> Identity:
-        """An ``auto`` study keeps the sampler it began with, though more trials might choose another."""
+        """An ``auto`` study keeps the sampler it began with, though another version might choose another."""
         if self._plan.search.sampler != "auto":
             return identity
         return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}

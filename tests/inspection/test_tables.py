@@ -18,7 +18,8 @@ from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent
 from recipesearch.score import Measurement, TaskScore
 from recipesearch.space.places import Parts
-from recipesearch.space.weights import Pool, WeightSpace
+from recipesearch.space.pool import Pool
+from recipesearch.space.weights import WeightSpace
 from recipesearch.study.identity import identify_study
 from recipesearch.study.ledger import Conditions, Seconds
 from recipesearch.study.results import Results, open_results

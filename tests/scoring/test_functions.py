@@ -18,6 +18,7 @@ MakePlan = Callable[..., Plan]
 run_here = functools.partial(search.run, open_worker=Worker)
 
 SOURCE = """
+from __future__ import annotations
 from lm_eval.api.instance import Instance
 
 def likelihood(lm):
@@ -27,6 +28,12 @@ def likelihood(lm):
 def one(lm): return 0.5
 def nothing(lm): return float("nan")
 def broken(lm): raise KeyError("x")
+
+from dataclasses import dataclass
+
+@dataclass
+class Weighed:
+    value: float
 """
 
 
@@ -128,3 +135,24 @@ def test_the_merge_itself_can_be_measured(make_plan: MakePlan, small_tasks: dict
         squares = sum(float(np.square(tensor.astype(np.float64)).sum()) for tensor in tensors)
         assert row.values[1].value == pytest.approx(squares**0.5, rel=1e-12)
         assert row.values[2].value == sum(tensor.size for tensor in tensors)
+
+
+def test_files_beside_an_objective_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "beside_the_objective.py").write_text("VALUE = 0.25")
+    (tmp_path / "own.py").write_text("import beside_the_objective as b\ndef value(lm): return b.VALUE")
+    assert load_function(f"python:{tmp_path / 'own.py'}:value").measure(None).metrics["value"].value == 0.25
+
+
+def test_a_held_out_function_is_written_as_the_searched_one(
+    module: Path, make_plan: MakePlan, small_tasks: dict[str, str]
+) -> None:
+    module.write_text(SOURCE + "\ndef other(lm): return 0.75\n")
+    plan = make_plan(
+        objectives=[{"function": "own_objectives:one"}],
+        held_out=["own_objectives:other"],
+        search={"trials": 3, "population": 4, "sampler": "random"},
+    )
+    row = run_here(plan).front[0]
+    assert row.values is not None
+    assert row.held_out is not None
+    assert (row.values[0].value, row.held_out[0].value) == (0.5, 0.75)

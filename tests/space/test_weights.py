@@ -11,8 +11,9 @@ from recipesearch.methods import METHODS
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, thaw
 from recipesearch.space.places import Parts
+from recipesearch.space.pool import Pool
 from recipesearch.space.seeds import seeds, start
-from recipesearch.space.weights import Pool, WeightSpace
+from recipesearch.space.weights import WeightSpace
 
 NAMES = ("base", "math", "lang")
 PARTS = Parts(("model.embed_tokens.weight",), ("lm_head.weight", "model.norm.weight"), ("norm",))
@@ -401,3 +402,62 @@ def test_the_pools_seed_and_dtype_reach_every_recipe():
     pool = replace(space.pool, seed=99, dtype="bfloat16")
     recipe = WeightSpace(space._plan, pool).express(seeds(space)[0][1])
     assert (recipe.seed, recipe.dtype) == (99, "bfloat16")
+
+
+# -- parents that are not alike, and parameters that are held
+
+
+def apart(settings, base="base", names=NAMES):
+    """A space over parents whose configs or tokenizers differ."""
+    pool = {name: Parent(f"digest of {name}", f"/models/{name}") for name in names}
+    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, 4, PARTS, "float32", 7, alike=False))
+
+
+def test_every_recipe_has_the_config_that_candidates_are_scored_with():
+    """A recipe has config and tokenizer from its base, so that one must be the live model's."""
+    space = apart({"methods": [m for m in ALL if m not in ("nuslerp",)], "parents": "subset"})
+    rng = random.Random(12)
+    for _ in range(300):
+        assert space.express(draw(space, rng)).base.source == "/models/base"
+    assert space.pairs == ["base+math", "base+lang"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "base", "words"),
+    [
+        ({"methods": ("ties",), "base": "any"}, "base", r"set space\.weights\.base to fixed"),
+        ({"methods": ("nuslerp",)}, None, "add a base"),
+        ({"methods": ("multislerp",)}, None, "add a base"),
+    ],
+)
+def test_recipes_with_anothers_config_are_refused(settings, base, words):
+    with pytest.raises(PlanError, match=words):
+        apart(settings, base)
+
+
+def test_two_parents_of_multislerp_are_both_merged():
+    """With one of them as base nothing but the other would be left, whatever the weights."""
+    space = space_of({"methods": ("multislerp",)}, base="math", names=("math", "lang"))
+    recipe = space.express(dict(seeds(space))["multislerp defaults"])
+    assert recipe.base is None
+    assert all(source.parameters for source in recipe.slices[0].sources)
+
+
+def test_a_base_that_the_method_does_not_take_is_idle():
+    space = space_of({"methods": ("linear", "task_arithmetic"), "base": "any"})
+    genome = space.defaults("linear")
+    assert "base" not in space.active(genome)
+    assert "base" in space.active(genome | {"method": "task_arithmetic"})
+
+
+def test_seeds_are_what_they_are_called_whatever_the_plan_holds():
+    scaled = {label for label, _ in seeds(space_of({"methods": ("task_arithmetic",), "lambda": 0.8}))}
+    assert scaled == {"task_arithmetic defaults"}
+    space = space_of({"methods": ("linear",), "normalize": False})
+    uniform = space.express(dict(seeds(space))["uniform average"])
+    assert [own["weight"] for own in settings_in(uniform)] == [pytest.approx(1 / 3, abs=1e-4)] * 3
+
+
+def test_model_stock_needs_two_parents_beside_the_base():
+    with pytest.raises(PlanError, match="'model_stock' needs 2 parents beside the base"):
+        space_of({"methods": ("model_stock",)}, names=("base", "math"))

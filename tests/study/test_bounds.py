@@ -83,7 +83,7 @@ def test_a_share_of_parents_that_no_recipe_is_alone_is_refused(
 
 
 def test_an_auto_study_keeps_the_sampler_it_began_with(make_plan: MakePlan) -> None:
-    """More trials might choose another one, whose generations these are not."""
+    """Whatever the rule says later: another one's generations these are not."""
     space = {"weights": {"methods": ["linear"]}}
     few = {"sampler": "auto", "scalarize": [0.5, 0.5], "trials": 6, "seed": 1}
     first = run_here(make_plan(space=space, search=few))

@@ -297,3 +297,28 @@ def test_a_held_out_task_that_the_search_asks_is_refused(
     tasks = [small_tasks["addition_b_search"], small_tasks["reading_b_held_out"]]
     with pytest.raises(PlanError, match="asks what the search asks"):
         run_here(make_plan(held_out=tasks))
+
+
+def test_parents_in_another_order_are_another_study(make_plan: MakePlan) -> None:
+    """Recipes keep the order, and without a base the first parent gives config and tokenizer."""
+    run_here(make_plan(search={"trials": 2, "population": 4, "sampler": "random"}))
+    with pytest.raises(PlanError, match="order was math, lang, now lang, math"):
+        run_here(
+            make_plan(
+                parents={"lang": "zoo:lang", "math": "zoo:math"},
+                search={"trials": 2, "population": 4, "sampler": "random"},
+            )
+        )
+
+
+def test_a_space_that_is_used_up_still_gets_its_held_out_scores(
+    make_plan: MakePlan, small_tasks: dict[str, str]
+) -> None:
+    held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
+    space = {"weights": {"methods": ["karcher"], "parents": "subset"}}
+    plan = make_plan(space=space, held_out=held_out, search={"trials": 50, "population": 4})
+    with pytest.raises(StudyError, match="used up after 3 recipes"):
+        run_here(plan)
+    _, results = open_results(plan.storage_url, plan.name)
+    assert len(results.scored) == 3
+    assert all(row.held_out for row in results.front)
