@@ -75,7 +75,7 @@ class PerTrialSampler(BaseSampler):
             if attempt < redraws:
                 genome = self._draw_genome(study, trial, search_space, attempt)
                 continue
-            if self._ability.starts:  # it has converged, and is to learn from its own draws only
+            if attempt == redraws > 1:  # converged; and it is to learn from its own draws only
                 disown(self._build(study, trial.number, 0), study, trial)
             genome = self._mutate(study, trial, genome, attempt)
         return genome
