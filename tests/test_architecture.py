@@ -89,6 +89,7 @@ HEAVY_MODULES = {
     "engines/vllm_lm.py",
     "engines/vllm_worker.py",
     "merging/checkpoint.py",
+    "merging/draws.py",
     "merging/materialize.py",
     "merging/measure.py",
     "merging/resident.py",

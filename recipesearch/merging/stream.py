@@ -36,6 +36,7 @@ from ..errors import RefusedInput, TrialFailed
 from ..methods import METHODS
 from ..recipe import Parent, Recipe, Slice
 from ..recipe_yaml import to_mergekit
+from .draws import Draws
 from .resident import ResidentParents
 from .vocabulary import Vocabulary
 
@@ -54,7 +55,7 @@ class Merger:
 
     def __init__(self, parents: ResidentParents, device: str = "cpu") -> None:
         self._parents = parents
-        self._draws = _Draws(torch.device(device))
+        self._draws = Draws(torch.device(device))
         self._architectures: dict[Parent, ConfiguredModelArchitecture] = {}
         self._layers: dict[tuple[Parent, int], list[WeightInfo]] = {}
         self._vocabularies: dict[Hashable, Vocabulary] = {}
@@ -256,39 +257,6 @@ def _refusals(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise RefusedInput(f"mergekit refuses this recipe: {error}") from error
-
-
-class _Draws:
-    """The merge's own random numbers: one stream per recipe, kept apart from everybody else's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._state = self._get()
-
-    def seed(self, seed: int) -> None:
-        """Starts the stream that ``set_seed(seed)`` starts in mergekit."""
-        outer, outer_cpu = self._get(), torch.get_rng_state()
-        torch.manual_seed(seed)  # sets every device
-        self._state = self._get()
-        self._set(outer)
-        torch.set_rng_state(outer_cpu)
-
-    @contextmanager
-    def own(self) -> Iterator[None]:
-        """Draws inside the block continue this stream; outside, the caller's state stands as it was."""
-        outer = self._get()
-        self._set(self._state)
-        try:
-            yield
-        finally:
-            self._state = self._get()
-            self._set(outer)
-
-    def _get(self) -> torch.Tensor:
-        return torch.cuda.get_rng_state() if self._cuda else torch.get_rng_state()
-
-    def _set(self, state: torch.Tensor) -> None:
-        (torch.cuda.set_rng_state if self._cuda else torch.set_rng_state)(state)
 
 
 def _slices(recipe: Recipe, config: MergeConfiguration) -> list[OutputSliceDefinition]:
