@@ -1,4 +1,4 @@
-"""From a study's ``tokenizer`` section to the vocabulary of its recipes and of the live model. Light."""
+"""What recipes and the live model share: the vocabulary of a ``tokenizer`` section, and a donor. Light."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from .errors import PlanError, nearest
 from .merging.headers import Checkpoint
-from .merging.parents import shapes_folder
+from .merging.hosting import deep
+from .merging.shapes import shapes, shapes_folder
 from .merging.tokenizers import Settled, settle, token_ids
 from .plan import Plan, TokenPlan
 from .recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
@@ -22,16 +23,23 @@ def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | No
     Its counts are in the order of ``donor_first``. Loads mergekit the first time. Raises PlanError for a
     token that names no parent, and RefusedInput for tokenizers that cannot be aligned.
     """
+    tokenizer = stated_tokenizer(plan, parents)
+    if tokenizer is None:
+        return None
+    return settle(tokenizer, [shapes_folder(parents[name]) for name in donor_first(plan)])
+
+
+def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | None:
+    """The plan's ``tokenizer`` section as a recipe has it, before it is settled. Raises PlanError."""
     if plan.tokenizer is None:
         return None
     wanted = plan.tokenizer
-    tokenizer = Tokenizer(
+    return Tokenizer(
         wanted.source,
         tuple((text, _row(text, token, parents)) for text, token in wanted.tokens.items()),
         wanted.pad_to_multiple_of,
         wanted.chat_template,
     )
-    return settle(tokenizer, [shapes_folder(parents[name]) for name in donor_first(plan)])
 
 
 def donor_first(plan: Plan) -> list[str]:
@@ -44,9 +52,13 @@ def live_donor(plan: Plan, parents: Mapping[str, Parent]) -> Parent:
     """The parent that gives the live model its config and tokenizer.
 
     With a ``tokenizer`` section it is a recipe, which is built once: that parent alone, in the vocabulary
-    of all.
+    of all. So it is for vLLM and a layer space: that parent alone, in the depth of the deepest path.
     """
     first = donor_first(plan)[0]
+    if plan.space.layers and plan.engine.kind == "vllm":
+        checkpoint, depth = shapes(parents[first]), plan.space.layers.depth[1]
+        filled = deep(parents[first], checkpoint.layers, depth, checkpoint.architecture, plan.engine.dtype)
+        return Parent(filled.digest, filled)
     settled = settle_vocabulary(plan, parents)
     if settled is None:
         return parents[first]

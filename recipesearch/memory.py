@@ -52,12 +52,14 @@ class Need:
         return self.parents + self.model + self.cache
 
 
-def require_memory(checkpoints: Sequence[Checkpoint], engine: EnginePlan) -> Need:
+def require_memory(
+    checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None
+) -> Need:
     """What the study needs, as in ``need``. Raises RefusedInput if this machine has less than that to give.
 
     Where the available memory cannot be known, nothing is refused.
     """
-    needed = need(checkpoints, engine)
+    needed = need(checkpoints, engine, live)
     device = _present(engine.device)
     parents = needed.parents - (needed.mapped if device == "cpu" else 0)
     required = parents + needed.model + needed.cache
@@ -78,8 +80,10 @@ def require_memory(checkpoints: Sequence[Checkpoint], engine: EnginePlan) -> Nee
     )
 
 
-def need(checkpoints: Sequence[Checkpoint], engine: EnginePlan) -> Need:
-    """What a study over these parents keeps in memory; the first one gives the live model's config.
+def need(checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None) -> Need:
+    """What a study over these parents keeps in memory; ``live`` is like the live model at its largest.
+
+    Unless stated, it is as large as the largest parent, and has the config of the first.
 
     Every rank of a tensor-parallel engine holds all the parents, and a share of the model and the cache.
     Raises RefusedInput if the config does not tell the cache's size.
@@ -87,8 +91,10 @@ def need(checkpoints: Sequence[Checkpoint], engine: EnginePlan) -> Need:
     ranks = _ranks(engine)
     weights = [weight_bytes(checkpoint, engine.dtype) for checkpoint in checkpoints]
     mapped = sum(_bytes_stored_as(checkpoint, engine.dtype) for checkpoint in checkpoints)
-    cache = _cache_bytes(checkpoints[0].config, engine) if checkpoints else 0
-    return Need(ranks * sum(weights), max(weights, default=0), cache, ranks * mapped)
+    first = live or next(iter(checkpoints), None)
+    cache = _cache_bytes(first.config, engine) if first else 0
+    model = weight_bytes(live, engine.dtype) if live else max(weights, default=0)
+    return Need(ranks * sum(weights), model, cache, ranks * mapped)
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:

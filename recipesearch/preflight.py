@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
 from .memory import need, require_memory, weight_bytes
-from .merging.compatibility import require_compatible, warn_unless_alike
+from .merging.compatibility import require_compatible, require_stackable, warn_unless_alike
 from .merging.headers import Checkpoint, read_checkpoint
-from .merging.parents import identify, locate, shapes_folder
+from .merging.hosting import require_hostable
+from .merging.parents import identify, locate
+from .merging.shapes import shapes
 from .merging.tokenizers import Settled
-from .plan import Plan
-from .recipe import Parent
+from .plan import FRONT, Plan
+from .recipe import Parent, Tokenizer
 from .samplers.fit import Choice, choose
+from .space.kinds import Space, open_space
 from .space.places import Parts
 from .space.pool import Pool
 from .space.seeds import parent_label, seeds
-from .space.weights import WeightSpace
 
 # GPT-NeoX calls its head embed_out.
 _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
@@ -31,61 +33,115 @@ _TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
 
 
 @dataclass(frozen=True)
+class Member:
+    """A parent that is a member of an earlier era's front, and the study and trial that it comes from."""
+
+    parent: Parent
+    study: str
+    trial: int | None
+
+
+@dataclass(frozen=True)
 class Preflight:
     """A checked plan: its pool of parents, their headers, the space over them and the sampler for it.
 
     The headers are as merges see them: aligned to the ``vocabulary``, if the study has one of its own.
+    ``front`` are the parents that come from an earlier era, by the plan's reference to them.
     """
 
     plan: Plan
     pool: Pool
     checkpoints: Mapping[str, Checkpoint]
-    space: WeightSpace
+    space: Space
     choice: Choice
     vocabulary: Settled | None = None
+    front: Mapping[str, Member] = field(default_factory=dict)
 
 
-def preflight(plan: Plan, *, to_run: bool = True) -> Preflight:
+def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: bool = True) -> Preflight:
     """Identifies the parents, reads their headers and builds the space.
 
-    Raises RefusedInput for parents that are missing, unsafe, damaged or incompatible and, if the plan is
-    ``to_run``, for more of them than fit into memory; PlanError for a space or a sampler that does not fit.
+    ``front`` are the parents that the plan takes from the front of the era before (see eras.py). Raises
+    RefusedInput for parents that are missing, unsafe, damaged or incompatible and, if the plan is ``to_run``,
+    for more of them than fit into memory; PlanError for a space or a sampler that does not fit.
     """
+    taken = front or {}
     located = _read_located(plan)
     if to_run:  # first: identifying reads every byte of every parent
-        require_memory(_donor_first(plan, located), plan.engine)
-    parents = {name: identify(reference, plan.folder) for name, reference in plan.parents.items()}
-    _require_distinct(parents)
-    checkpoints = {
-        name: located.get(name) or read_checkpoint(shapes_folder(parent)) for name, parent in parents.items()
+        _require_memory(plan, located)
+    parents = {
+        name: taken[reference].parent if reference in taken else identify(reference, plan.folder)
+        for name, reference in plan.parents.items()
     }
+    _require_distinct(parents)
+    checkpoints = {name: located.get(name) or shapes(parent) for name, parent in parents.items()}
     settled = settle_vocabulary(plan, parents)
     if settled:
         checkpoints = {name: found.with_vocabulary(settled.size) for name, found in checkpoints.items()}
-    require_compatible(checkpoints)
     if not settled:
         warn_of_other_tokens(checkpoints)
     if to_run and (settled or located.keys() < checkpoints.keys()):
-        require_memory(_donor_first(plan, checkpoints), plan.engine)
+        _require_memory(plan, checkpoints)
+    checked = fit(plan, parents, checkpoints, settled.tokenizer if settled else None)
+    return replace(checked, vocabulary=settled, front=taken)
+
+
+def fit(
+    plan: Plan,
+    parents: Mapping[str, Parent],
+    checkpoints: Mapping[str, Checkpoint],
+    tokenizer: Tokenizer | None,
+) -> Preflight:
+    """The plan's space over its parents, and the sampler for it. Raises as ``preflight`` does."""
+    _require_mergeable(plan, checkpoints)
     first = next(iter(checkpoints.values()))
-    for name in plan.space.weights.filters:
-        if not any(name in tensor for tensor in first.tensors):
-            raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
-    tokenizer = settled.tokenizer if settled else None
-    alike = settled is not None or warn_unless_alike(checkpoints)
     pool = Pool(
-        parents, plan.base, first.layers, _parts(first), plan.engine.dtype, plan.search.seed, tokenizer, alike
+        parents,
+        plan.base,
+        {name: checkpoint.layers for name, checkpoint in checkpoints.items()},
+        _parts(first),
+        plan.engine.dtype,
+        plan.search.seed,
+        tokenizer,
+        tokenizer is not None or warn_unless_alike(checkpoints),
+        first.architecture,
     )
-    space = WeightSpace(plan.space.weights, pool)
+    space = open_space(plan.space, pool)
     bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
     choice = choose(plan.search, space.genes, len(plan.objectives), bounded)
     _require_parents_values(plan, space)
-    return Preflight(plan, pool, checkpoints, space, choice, settled)
+    return Preflight(plan, pool, checkpoints, space, choice)
+
+
+def _require_mergeable(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Raises RefusedInput or PlanError unless the parents can be merged as the plan's space does."""
+    if plan.space.layers:
+        require_stackable(checkpoints)
+        if plan.engine.kind == "vllm":
+            require_hostable(checkpoints)
+        return
+    require_compatible(checkpoints)
+    first = next(iter(checkpoints.values()))
+    for name in plan.space.weights.filters if plan.space.weights else ():
+        if not any(name in tensor for tensor in first.tensors):
+            raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
+
+
+def _require_memory(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    parents = _donor_first(plan, checkpoints)
+    require_memory(parents, plan.engine, _live(plan, parents))
+
+
+def _live(plan: Plan, parents: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The live model at its largest, where that is none of the parents."""
+    deepest = plan.space.layers.depth[1] if plan.space.layers else 0
+    return parents[0].with_depth(deepest) if parents and deepest else None
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:
     """The headers of those parents that are a model's folder as they stand: no recipes, no adapters."""
-    folders = {name: locate(reference, plan.folder) for name, reference in plan.parents.items()}
+    named = {name: ref for name, ref in plan.parents.items() if not ref.startswith(FRONT)}
+    folders = {name: locate(reference, plan.folder) for name, reference in named.items()}
     return {name: read_checkpoint(folder) for name, folder in folders.items() if folder}
 
 
@@ -94,7 +150,7 @@ def _donor_first(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[Chec
     return [checkpoints[name] for name in donor_first(plan) if name in checkpoints]
 
 
-def _require_parents_values(plan: Plan, space: WeightSpace) -> None:
+def _require_parents_values(plan: Plan, space: Space) -> None:
     """A bound relative to the parents needs one that is scored by itself."""
     labels = {label for label, _ in seeds(space)}
     alone = any(parent_label(name) in labels for name in space.pool.parents)
@@ -130,10 +186,12 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     a few recipes.
     """
     plan = checked.plan
-    needed = need(_donor_first(plan, checked.checkpoints), plan.engine)
+    parents = _donor_first(plan, checked.checkpoints)
+    needed = need(parents, plan.engine, _live(plan, parents))
     return {
         "architecture": next(iter(checked.checkpoints.values())).architecture,
         "layers": checked.pool.layers,
+        **({"path_layers": list(plan.space.layers.depth)} if plan.space.layers else {}),
         "parents": len(checked.checkpoints),
         "genes": len(checked.space.genes),
         "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",

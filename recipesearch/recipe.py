@@ -162,6 +162,16 @@ class Recipe:
             seen.setdefault(self.base)
         return tuple(seen)
 
+    @property
+    def path(self) -> tuple[tuple[Slice, int], ...] | None:
+        """For each layer of the result its slice, and its number in the parent of that slice's first source;
+        None for a merge of whole models."""
+        ranges = [part.sources[0].layers for part in self.slices]
+        if None in ranges:
+            return None
+        pairs = zip(self.slices, ranges, strict=True)
+        return tuple((part, layer) for part, layers in pairs for layer in range(*(layers or ())))
+
     def _effective(self, part: Slice) -> tuple[Source, ...]:
         """The sources that count: a zero-weight parent drops out where that cannot change a bit.
 

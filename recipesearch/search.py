@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import SpaceUsedUp, StudyError, TrialFailed
+from .eras import begun, members
+from .errors import PlanError, SpaceUsedUp, StudyError, TrialFailed
 from .plan import Plan
 from .preflight import Preflight, preflight
 from .recipe import Parent
 from .score import TaskScore
 from .study.identity import identify_study
-from .study.results import Results
+from .study.results import Results, open_results
 from .study.storage import open_storage, require_free, sole_runner
 from .study.study import Study
 from .workers.supervisor import Supervised
@@ -31,6 +32,7 @@ class Progress:
     """Where a run stands: recipes scored in all, failures in this run, best values by objective."""
 
     total: int
+    era: str | None = None
     scored: int = 0
     failed: int = 0
     last_cause: str | None = None
@@ -39,6 +41,47 @@ class Progress:
 
 Observer = Callable[[Progress], None]
 OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
+
+
+def run_eras(
+    plans: Sequence[Plan], observe: Observer = lambda progress: None, open_worker: OpenWorker | None = None
+) -> Results:
+    """Runs the eras of a study file one after the other, as ``run`` does; returns the last one's results.
+
+    An era is closed once the next one has begun: its front has become parents there. An era whose space is
+    used up has found what there is to find, and the next one follows. Raises PlanError if a closed era is
+    asked for more.
+    """
+    for plan, following in zip(plans, [*plans[1:], None], strict=True):
+        if following is not None and begun(following):
+            _require_closed(plan, following)
+            continue
+        try:
+            results = run(plan, observe, open_worker)
+        except SpaceUsedUp as end:
+            if following is None:
+                raise
+            _LOG.warning("era '%s' ends early: %s", plan.era, end)
+    return results
+
+
+def _require_closed(plan: Plan, following: Plan) -> None:
+    """Raises PlanError if a closed era is not the one that was run."""
+    was, _ = open_results(plan.storage_url, plan.name)
+    then, now = (_fixed(p) for p in (was, plan))
+    if changed := sorted(key for key in now if now[key] != then[key]):
+        raise PlanError(
+            f"era '{plan.era}' is closed since era '{following.era}' has begun from its front, but its "
+            f"{' and '.join(changed)} changed; undo that, or give the study another name"
+        )
+
+
+def _fixed(plan: Plan) -> dict[str, object]:
+    """What of a closed era's plan has to stay."""
+    content = plan.model_dump(mode="json", exclude={"storage", "folder", "held_out"})
+    content["search"].pop("max_failure_rate")
+    content["engine"].pop("timeout")
+    return content
 
 
 def run(
@@ -51,7 +94,7 @@ def run(
     ``Worker`` for one in this process, which a crash would end. Raises PlanError and RefusedInput before any
     heavy work, StudyError when the study needs a person. Interrupted at any point, the same call continues.
     """
-    checked = preflight(plan)
+    checked = preflight(plan, members(plan))
     require_free(plan.storage_url, plan.name)
     with (open_worker or Supervised)(plan, checked.pool.parents) as worker:
         storage, ready = open_storage(plan.storage_url), worker.ready
@@ -107,7 +150,7 @@ def _progress(study: Study, plan: Plan) -> Progress:
     """Where earlier runs left the study."""
     results = study.results()
     best = {name: results.best_value(name) for name in results.objectives if results.scored}
-    return Progress(plan.search.trials, study.scored, best=best)
+    return Progress(plan.search.trials, plan.era, study.scored, best=best)
 
 
 def _note_best(progress: Progress, study: Study, scores: Sequence[TaskScore]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import VerificationFailed
 from .files import write_text
-from .merging.parents import identify, read_recipe
+from .merging.parents import SCRIPT, identify, read_recipe
 from .plan import EnginePlan
 from .recipe import Recipe, Slice, Source
 from .recipe_yaml import to_yaml
@@ -44,25 +44,57 @@ def verify(path: Path) -> Proof:
 
     from .engines.choice import choose_device
     from .merging import stock
-    from .merging.materialize import directories, merger, settled
+    from .merging.materialize import settled
 
     device = choose_device(provenance.get("device", "cpu"))
     threads = int(provenance.get("threads", torch.get_num_threads()))
     torch.set_num_threads(threads)
     recipe = settled(recipe)
-    folders = directories(recipe.parents())
     with tempfile.TemporaryDirectory(prefix="recipesearch-verify-") as scratch:
-        local, rebuilt = Path(scratch, "recipe.yaml"), Path(scratch, "model")
-        write_text(local, to_yaml(recipe, lambda parent: str(folders[parent]), {}))
-        words = stock.command(local, rebuilt, recipe.seed, threads, device)
+        rebuilt = _rebuild(recipe, Path(scratch), threads, device)
+        scores = _rescore(rebuilt.folder, recipe, provenance)
+    if (path.parent / SCRIPT).exists():
+        rebuilt.words = ["sh", SCRIPT]  # in the recipe's folder
+    elif all(str(folder) in path.read_text("utf-8") for folder in rebuilt.parents):
+        # stock reads the file itself
+        rebuilt.words = stock.command(path, Path("OUTPUT"), recipe.seed, threads, device)
+    return Proof(stock.printed(rebuilt.words), rebuilt.tensors, scores)
+
+
+@dataclass
+class _Rebuilt:
+    """A model that stock mergekit built: where, from which folders, by which command, of how many tensors
+    in all, those of its ancestors included."""
+
+    folder: Path
+    parents: list[Path]
+    words: list[str]
+    tensors: int
+
+
+def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebuilt:
+    """Rebuilds a recipe by stock mergekit alone, the recipes among its parents first, and compares each."""
+    from .merging import stock
+    from .merging.layered import configs, has_lists, output_config
+    from .merging.materialize import directories, merger
+
+    steps = {
+        parent: _rebuild(parent.source, scratch, threads, "cpu")
+        for parent in recipe.parents()
+        if isinstance(parent.source, Recipe) and not parent.adapter
+    }
+    folders = directories(parent for parent in recipe.parents() if parent not in steps)
+    folders |= {parent: step.folder for parent, step in steps.items()}
+    local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
+    write_text(local, to_yaml(recipe, lambda parent: str(folders[parent]), {}))
+    words = stock.command(local, target, recipe.seed, threads, device)
+    if not target.exists():  # else an ancestor of two
         stock.run(words)
-        tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), rebuilt)
-        scores = _rescore(rebuilt, recipe, provenance)
-    if all(str(folder) in path.read_text("utf-8") for folder in folders.values()):
-        words = stock.command(
-            path, Path("OUTPUT"), recipe.seed, threads, device
-        )  # stock reads the file itself
-    return Proof(stock.printed(words), tensors, scores)
+        config = output_config(recipe, configs(folders))
+        if recipe.path is not None and has_lists(config):  # stock leaves them at the donor's length
+            config.save_pretrained(target)
+    tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), target)
+    return _Rebuilt(target, list(folders.values()), words, tensors + sum(s.tensors for s in steps.values()))
 
 
 def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:

@@ -109,7 +109,8 @@ def _repeats(count: int) -> None:
     for title, settings in SPACES.items():
         pool = {name: Parent(name, f"/models/{name}") for name in ("base", "a", "b", "c", "d")}
         parts = Parts(("embed",), ("head",), ("norm",))
-        space = WeightSpace(WeightsPlan(**settings), Pool(pool, "base", 8, parts, "float32", 1))
+        depths = dict.fromkeys(pool, 8)
+        space = WeightSpace(WeightsPlan(**settings), Pool(pool, "base", depths, parts, "float32", 1))
         for sampler in ("nsga2", "tpe"):
             own = [_count(space, sampler, seed, False) for seed in range(count)]
             ours = [_count(space, sampler, seed, True) for seed in range(count)]

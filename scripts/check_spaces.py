@@ -145,7 +145,8 @@ def _draw(space: WeightSpace, draw: random.Random) -> dict[str, Any]:
 
 def _space(settings: Mapping[str, Any], parents: Mapping[str, Parent]) -> WeightSpace:
     parts = Parts(("model.embed_tokens.weight",), ("lm_head.weight", "model.norm.weight"), ("norm",))
-    return WeightSpace(WeightsPlan(**settings), Pool(parents, "base", LAYERS, parts, "float32", 7))
+    pool = Pool(parents, "base", dict.fromkeys(parents, LAYERS), parts, "float32", 7)
+    return WeightSpace(WeightsPlan(**settings), pool)
 
 
 def _llama(folder: Path, seed: int) -> Parent:

@@ -56,11 +56,18 @@ def init(
 
 
 @app.command()
-def check(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> None:
+def check(
+    plan: PlanFile,
+    setting: Settings = None,
+    as_json: AsJson = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Against recorded configs (configs/ORG/NAME.json): no weights.")
+    ] = False,
+) -> None:
     """Check a study before anything is merged: parents, space, sampler, tasks, memory and disk."""
     from .searching import check
 
-    check(plan, setting or [], as_json)
+    check(plan, setting or [], as_json, offline)
 
 
 @app.command()

@@ -51,7 +51,9 @@ def search_progress() -> Iterator[Callable[[SearchProgress], None]]:
         task = bar.add_task("scoring", total=None, news="loading parents")
 
         def observe(progress: SearchProgress) -> None:
-            bar.update(task, total=progress.total, completed=progress.scored, news=_news(progress))
+            what = f"scoring, era {progress.era}" if progress.era else "scoring"
+            done = progress.scored
+            bar.update(task, description=what, total=progress.total, completed=done, news=_news(progress))
 
         yield observe
 

@@ -35,10 +35,10 @@ def export(
 
 def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
     """Exports one trial, prints the recipe's path and returns it."""
+    from ..eras import open_preflight
     from ..inspection.export import export as write
-    from ..preflight import preflight
 
-    written = write(preflight(plan, to_run=False), results, row, folder, portable=portable)
+    written = write(open_preflight(plan), results, row, folder, portable=portable)
     line(written)
     return written
 

@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, StudyError
 from ..files import write_text
-from ..plan import Plan, load_plan
+from ..plan import Plan, load_plans
 from .output import line, note, out, print_json, search_progress
+
+if TYPE_CHECKING:
+    from ..preflight import Preflight
 
 
 def init(target: Path) -> None:
@@ -22,43 +25,78 @@ def init(target: Path) -> None:
     note(f"wrote {target}; edit it, then: recipesearch check {target}")
 
 
-def check(path: Path, overrides: Sequence[str], as_json: bool) -> None:
-    """Prints what a study would need; every problem is an error with its exit code."""
-    plan = load_plan(path, overrides)
-    from ..preflight import estimate, preflight
+def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) -> None:
+    """Prints what a study would need, era by era; every problem is an error with its exit code."""
+    plans = load_plans(path, overrides)
+    needs = list(_needs_offline(plans) if offline else _needs_of_all(plans))
+    if as_json:
+        print_json(
+            needs[0] if len(needs) == 1 else {plan.era: n for plan, n in zip(plans, needs, strict=True)}
+        )
+        return
+    from ..inspection.tables import as_table
 
-    checked = preflight(plan)
+    verdict = "fits together" if offline else "ready to run"
+    for plan, data in zip(plans, needs, strict=True):
+        out.print(as_table(f"study {plan.name}: {verdict}", [{"": k, "value": v} for k, v in _flat(data)]))
+
+
+def _needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
+    from ..eras import begun, members, stand_ins
+    from ..preflight import preflight
+
+    before: Preflight | None = None
+    for plan in plans:
+        waits = before and not begun(plan)
+        before = preflight(plan, stand_ins(plan, before) if before and waits else members(plan))
+        yield _needs(before)
+
+
+def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
+    """As above, from recorded configs; nothing is known of the number of items."""
+    from ..offline import check_offline
+    from ..preflight import estimate
+
+    before: Preflight | None = None
+    for plan in plans:
+        before = check_offline(plan, before)
+        unknown = ("items_per_recipe", "database_bytes", "vocabulary")
+        yield {key: value for key, value in estimate(before, 0).items() if key not in unknown}
+
+
+def _needs(checked: Preflight) -> dict[str, Any]:
+    """What one era would need; loads its tasks."""
     from ..engines.choice import require_runnable
+    from ..preflight import estimate
     from ..workers.goals import load_all_goals
 
+    plan = checked.plan
     require_runnable(plan.engine)
     tasks, _ = load_all_goals(plan)
     items = sum(task.items for task in {task.hash: task for task in tasks}.values())
     data = estimate(checked, items)
-    folder = Path(plan.storage_url.removeprefix("sqlite:///")).parent
-    if plan.storage_url.startswith("sqlite"):
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        if free < data["database_bytes"] * 1.2:
-            raise StudyError(
-                f"{folder} has {free} bytes free; the study's database may need {data['database_bytes']}"
-            )
-    if as_json:
-        print_json(data)
-    else:
-        from ..inspection.tables import as_table
+    _require_disk(plan, data["database_bytes"])
+    return data
 
-        out.print(as_table(f"study {plan.name}: ready to run", [{"": k, "value": v} for k, v in _flat(data)]))
+
+def _require_disk(plan: Plan, needed: int) -> None:
+    if not plan.storage_url.startswith("sqlite"):
+        return
+    folder = Path(plan.storage_url.removeprefix("sqlite:///")).parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.2:
+        raise StudyError(f"{folder} has {free} bytes free; the study's database may need {needed}")
 
 
 def run(path: Path, overrides: Sequence[str], as_json: bool) -> None:
     """Runs a study to its total and prints the front."""
-    plan = load_plan(path, overrides)
-    _search(plan)
+    plans = load_plans(path, overrides)
+    _search(plans)
     from .viewing import open_planned, print_front
 
-    print_front(*open_planned(plan), None, as_json)
+    print_front(*open_planned(plans), None, as_json)
 
 
 def zoo(directory: Path | None, seed: int) -> None:
@@ -79,10 +117,10 @@ def demo(folder: Path, overrides: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     study_file = folder / "demo.yaml"
     write_text(study_file, files("recipesearch.cli").joinpath("demo.yaml").read_text("utf-8"))
-    plan = load_plan(study_file, overrides)
-    note(f"searching: {plan.search.trials} recipes of {' and '.join(plan.parents)}, scored live")
-    _search(plan)
-    plan, results = open_planned(plan)
+    plans = load_plans(study_file, overrides)
+    note(f"searching: {plans[0].search.trials} recipes of {' and '.join(plans[0].parents)}, scored live")
+    _search(plans)
+    plan, results = open_planned(plans)
     print_seeds(results)
     print_front(plan, results, folder / "front.html", False)
     recipe = export_row(plan, results, results.knee(), folder / "winner")
@@ -90,11 +128,11 @@ def demo(folder: Path, overrides: Sequence[str]) -> None:
     verify(recipe, as_json=False)
 
 
-def _search(plan: Plan) -> None:
-    from ..search import run
+def _search(plans: Sequence[Plan]) -> None:
+    from ..search import run_eras
 
     with search_progress() as observe:
-        run(plan, observe)
+        run_eras(plans, observe)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..plan import Plan, load_plan
+from ..errors import PlanError, nearest
+from ..plan import Plan, load_plans
 from ..study.results import Results, open_results
 from .output import line, note, out, print_json
 
 
 def open_study(study: str) -> tuple[Plan, Results]:
-    """A study by its study file, its SQLite file or its storage URL (``URL#name``)."""
-    path = Path(study)
-    if path.suffix in (".yaml", ".yml"):
-        return open_planned(load_plan(path))
-    if "://" not in study:
-        location, _, name = (study, "", "") if path.exists() else study.partition("#")
-        return open_results(f"sqlite:///{Path(location).absolute()}", name or None)
-    url, _, name = study.partition("#")
+    """A study by its study file, its SQLite file or its storage URL, each with ``#name`` if need be.
+
+    Of a study file with eras the last one begun, or the one named: ``FILE#ERA``.
+    """
+    place, _, name = (study, "", "") if Path(study).exists() else study.partition("#")
+    if Path(place).suffix in (".yaml", ".yml"):
+        return open_planned(load_plans(Path(place)), name or None)
+    url = place if "://" in place else f"sqlite:///{Path(place).absolute()}"
     return open_results(url, name or None)
 
 
-def open_planned(plan: Plan) -> tuple[Plan, Results]:
-    """A plan's study as it was begun, its relative paths starting where the plan lies now."""
-    begun, results = open_results(plan.storage_url, plan.name)
-    return begun.model_copy(update={"folder": plan.folder}), results
+def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, Results]:
+    """The study of one era, unless named of the last one begun, as it was begun; its relative paths start
+    where the plan lies now."""
+    if era is not None:
+        names = [str(plan.era) for plan in plans if plan.era]
+        if era not in names:
+            raise PlanError(f"the study file has no era '{era}': {nearest(era, names or ['no eras at all'])}")
+        plans = [plan for plan in plans if plan.era == era]
+    from ..eras import begun
+
+    plan = next((plan for plan in reversed(plans[1:]) if begun(plan)), plans[0])
+    stored, results = open_results(plan.storage_url, plan.name)
+    return stored.model_copy(update={"folder": plan.folder}), results
 
 
 def status(study: str, as_json: bool) -> None:

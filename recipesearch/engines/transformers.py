@@ -1,15 +1,21 @@
-"""The transformers engine: one model in this process, its tensors overwritten by each recipe's."""
+"""The transformers engine: one model in this process, its tensors overwritten by each recipe's.
+
+A recipe of another depth gets a model of its own, empty before the recipe's tensors come: that takes
+milliseconds, where identity layers would take a deep model's time for each answer (docs/benchmarks.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers.initialization import no_init_weights
 
 from ..errors import TrialFailed
+from ..merging.layered import configs, output_config, shape
 from ..merging.materialize import directories
 from ..merging.measure import measure
 from ..merging.resident import ResidentParents
@@ -39,13 +45,13 @@ class TransformersEngine:
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self.device = device
+        self.device, self._dtype = device, dtype
         folders = directories(dict.fromkeys((*parents, donor)))
         self._merger = Merger(ResidentParents(folders, device), device)
+        self._config_of = configs(folders)
         model = AutoModelForCausalLM.from_pretrained(folders[donor], dtype=dtype).to(device).eval()
-        self._model = model
-        self._targets = _targets(model)
         self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
+        self._hold(model)
         self.threads = torch.get_num_threads()
         self.batch_size = batch_size
         self.versions = "/".join(f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers"))
@@ -63,6 +69,7 @@ class TransformersEngine:
         model, or if two that it ties differ: such a checkpoint would load untied. The model is then a
         mixture; the next load overwrites every tensor, so it stands alone.
         """
+        self._take_the_shape(recipe)
         written: dict[int, str] = {}
         for name, tensor in self._merger.stream(recipe):
             if name not in self._targets:
@@ -90,6 +97,21 @@ class TransformersEngine:
     def close(self) -> None:
         """Nothing to free: all of it is this process's memory."""
 
+    def _take_the_shape(self, recipe: Recipe) -> None:
+        """Makes the live model one of the recipe's depth and kinds of layers, if it is not."""
+        config = output_config(recipe, self._config_of)
+        if shape(config) == shape(self._model.config):
+            return
+        generation = self._model.generation_config
+        self._hold(None)  # there may not be room for two
+        model = _empty(config, self._dtype, self.device)
+        model.generation_config = generation
+        self._hold(model)
+
+    def _hold(self, model: Any) -> None:
+        self._model = self._lm._model = model
+        self._targets = _targets(model) if model is not None else {}
+
     def _require_finite_answer(self) -> None:
         """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""
         token = torch.tensor([[self._lm.eot_token_id or 0]], device=self.device)
@@ -100,6 +122,15 @@ class TransformersEngine:
 def _targets(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter and persistent buffer by its checkpoint name; tied ones under each of their names."""
     return dict(model.state_dict(keep_vars=True))
+
+
+def _empty(config: PretrainedConfig, dtype: str, device: str) -> torch.nn.Module:
+    """A model of a config, its weights anything."""
+    with no_init_weights(), torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model.tie_weights()
+    empty: torch.nn.Module = model.eval()
+    return empty
 
 
 def _as_lm(model: torch.nn.Module, tokenizer: object, batch_size: int) -> LM:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RefusedInput, StudyError, TrialFailed
+from ..merging.hosting import hosted
+from ..merging.layered import configs, output_config, shape
 from ..merging.materialize import directories
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe, Slice, Source, freeze
@@ -46,6 +48,8 @@ class VllmEngine:
         from vllm import LLM
         from vllm import __version__ as vllm_version
 
+        self._config_of = configs(folders)
+        self._live = self._config_of(donor)
         self._canary = canary.Canary(folders[donor], plan.dtype, device)
         self._llm = LLM(**arguments)
         self._version = _MIXTURE
@@ -117,6 +121,14 @@ class VllmEngine:
     # -- becoming a recipe
 
     def _become(self, recipe: Recipe) -> None:
+        """Streams the recipe in, filled up to the live model's depth, which cannot change."""
+        if recipe.path is not None:
+            recipe = hosted(recipe, self._live.num_hidden_layers, self._live.architectures[0])
+            if shape(output_config(recipe, self._config_of)) != shape(self._live):
+                raise TrialFailed(
+                    "incompatible: a layer of the path is of another kind of attention than the live model's "
+                    "layer at that depth; set engine.kind to transformers, under a new study name"
+                )
         self._version = _MIXTURE
         self._llm.update_weight_version(_MIXTURE)
         answers = self._llm.collective_rpc("load_recipe", args=(recipe,))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import yaml
 
+from ..merging.parents import SCRIPT
+from ..plan import FRONT
 from ..preflight import Preflight
+from ..recipe import Parent, Recipe
 from ..score import Measurement
 from ..study.ledger import Conditions
 from ..study.results import Results, Row, conditions_of
 from .tables import shown
 
 
-def model_card(checked: Preflight, results: Results, row: Row, recipe_yaml: str, *, stock: bool) -> str:
-    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only.
+def model_card(
+    checked: Preflight, results: Results, row: Row, recipe_yaml: str, *, stock: bool, script: bool = False
+) -> str:
+    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only, of all generations.
 
-    ``stock`` says whether mergekit alone can read the recipe's references.
+    ``stock`` says whether mergekit alone can read the recipe's references, ``script`` whether the commands
+    for that are in a file of their own.
     """
     plan = checked.plan
-    hub = [p.source for p in checked.pool.parents.values() if isinstance(p.source, str) and p.revision]
+    hub = [p.source for p in _origins(checked.pool.parents.values()) if p.revision]
     front = {
         "base_model": list(dict.fromkeys(hub)) or None,
         "base_model_relation": "merge" if hub else None,
@@ -54,7 +62,7 @@ part in the choice. Scored with {conditions.kind} in {conditions.dtype} on {cond
 ## Rebuild
 
 ```
-{_rebuild_command(checked, conditions, stock)}
+{_rebuild_command(checked, conditions, stock, script)}
 ```
 
 gives the same tensors bit for bit with the same versions, device and number of threads ({conditions.engine});
@@ -62,9 +70,11 @@ gives the same tensors bit for bit with the same versions, device and number of 
 """
 
 
-def _rebuild_command(checked: Preflight, conditions: Conditions, stock: bool) -> str:
+def _rebuild_command(checked: Preflight, conditions: Conditions, stock: bool, script: bool) -> str:
     if not stock:
         return "recipesearch merge recipe.yaml -o OUTPUT"
+    if script:
+        return f"sh {SCRIPT}"
     cuda = " --cuda" if conditions.device == "cuda" else ""
     return f"mergekit-yaml recipe.yaml OUTPUT --random-seed {checked.pool.seed} -j {conditions.threads}{cuda}"
 
@@ -85,5 +95,23 @@ def _shown(measurement: Measurement) -> str:
 def _parent_table(checked: Preflight) -> str:
     lines = ["| parent | model | content digest |", "|---|---|---|"]
     for name, parent in checked.pool.parents.items():
-        lines.append(f"| {name} | `{checked.plan.parents[name]}` | `{parent.digest[:16]}` |")
+        lines.append(f"| {name} | {_model(checked, name)} | `{parent.digest[:16]}` |")
     return "\n".join(lines)
+
+
+def _model(checked: Preflight, name: str) -> str:
+    """What a parent is: as the study file names it, or where an earlier era found it, and of what."""
+    reference = checked.plan.parents[name]
+    if (member := checked.front.get(reference)) is None:
+        return f"`{reference}`"
+    merged = ", ".join(f"`{parent.reference}`" for parent in _origins([member.parent]))
+    return f"trial {member.trial} of {member.study} ({reference.removeprefix(FRONT)}), a merge of {merged}"
+
+
+def _origins(parents: Iterable[Parent]) -> list[Parent]:
+    """The models that parents go back to: themselves, or what they were merged of, each once."""
+    found: dict[Parent, None] = {}
+    for parent in parents:
+        recipe = parent.source
+        found |= dict.fromkeys(_origins(recipe.parents()) if isinstance(recipe, Recipe) else [parent])
+    return list(found)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import RefusedInput, StudyError
 from ..files import write_text
-from ..merging.tokenizers import copy_tokenizer
 from ..plan import Plan
 from ..preflight import Preflight
-from ..recipe import Parent, Recipe, TokenizerFolder
+from ..recipe import Parent, Recipe
 from ..recipe_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
+from .bundle import RECIPE_FILE, beside, stock_reads, with_tokenizer_beside, write_ancestors, write_script
 from .card import model_card
-
-RECIPE_FILE = "recipe.yaml"
-TOKENIZER_FOLDER = "tokenizer"
 
 
 def export(checked: Preflight, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
@@ -28,8 +23,8 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
 
     The YAML names the parents by absolute folders or hub revisions, so that stock ``mergekit-yaml``
     rebuilds the model anywhere on this machine; ``portable`` names them as the study file does, for
-    recipesearch to resolve. A parent that is itself a recipe is written beside it. Raises StudyError if
-    the trial has no score or the folder cannot be written.
+    recipesearch to resolve. Parents that are recipes are written beside it (see bundle.py). Raises
+    StudyError if the trial has no score or the folder cannot be written.
     """
     if row.values is None or row.recipe is None:
         raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")
@@ -40,16 +35,17 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
             "or search again under a new name"
         )
     references = _references(checked, recipe, folder, portable)
-    provenance = _provenance(checked.plan, checked.pool.parents, results, row)
+    conditions = conditions_of(results.identity)
+    provenance = _provenance(checked, results, row)
     target = folder / RECIPE_FILE
     try:
-        written = _with_tokenizer_beside(recipe, folder, portable)
+        written = with_tokenizer_beside(recipe, folder, portable=portable)
+        write_ancestors(recipe, folder)
         text = to_yaml(written, lambda parent: references[parent], provenance)
         write_text(target, text)
-        write_text(
-            folder / "README.md",
-            model_card(checked, results, row, text, stock=_stock_reads(references.values())),
-        )
+        script = write_script(recipe, folder, conditions)
+        stock = stock_reads(references.values())
+        write_text(folder / "README.md", model_card(checked, results, row, text, stock=stock, script=script))
     except OSError as error:
         raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
     return target
@@ -63,19 +59,10 @@ def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool
     references: dict[Parent, str] = {}
     for parent in recipe.parents():
         if isinstance(parent.source, Recipe):
-            references[parent] = _write_ancestor(parent, parent.source, folder)
+            references[parent] = beside(parent)
         else:
             references[parent] = written[parent] if portable else parent.reference
     return references
-
-
-def _with_tokenizer_beside(recipe: Recipe, folder: Path, portable: bool) -> Recipe:
-    """The recipe, the tokenizer that it names copied beside it; ``portable`` names it from there."""
-    if recipe.tokenizer is None or not isinstance(recipe.tokenizer.source, TokenizerFolder):
-        return recipe
-    source = copy_tokenizer(recipe.tokenizer.source, folder / TOKENIZER_FOLDER)
-    source = replace(source, path=TOKENIZER_FOLDER) if portable else source
-    return replace(recipe, tokenizer=replace(recipe.tokenizer, source=source))
 
 
 def _portable(reference: str, study: Path, folder: Path) -> str:
@@ -85,20 +72,9 @@ def _portable(reference: str, study: Path, folder: Path) -> str:
     return reference
 
 
-def _write_ancestor(parent: Parent, recipe: Recipe, folder: Path) -> str:
-    """A recipe parent as a file of its own, named by its digest; it is merged first."""
-    name = f"parent-{parent.digest[:12]}.yaml"
-    references = {
-        p: _write_ancestor(p, p.source, folder) if isinstance(p.source, Recipe) else p.reference
-        for p in recipe.parents()
-    }
-    write_text(folder / name, to_yaml(recipe, lambda p: references[p], {}))
-    return name + (f"+{parent.adapter}" if parent.adapter else "")
-
-
-def _provenance(plan: Plan, parents: Mapping[str, Parent], results: Results, row: Row) -> dict[str, Any]:
+def _provenance(checked: Preflight, results: Results, row: Row) -> dict[str, Any]:
     """What it takes to rebuild the model and to score it again."""
-    conditions = conditions_of(results.identity)
+    plan, conditions = checked.plan, conditions_of(results.identity)
     return {
         "study": plan.name,
         "trial": row.number,
@@ -110,10 +86,17 @@ def _provenance(plan: Plan, parents: Mapping[str, Parent], results: Results, row
         "batch_size": conditions.batch_size,
         "versions": f"recipesearch {__version__}/{conditions.versions}",
         "parents": {
-            name: {"reference": plan.parents[name], "digest": p.digest} for name, p in parents.items()
+            name: {"reference": plan.parents[name], **_origin(checked, name), "digest": parent.digest}
+            for name, parent in checked.pool.parents.items()
         },
         "scores": _scores(plan, results, row),
     }
+
+
+def _origin(checked: Preflight, name: str) -> dict[str, Any]:
+    """The study and trial of a parent that an earlier era has found."""
+    member = checked.front.get(checked.plan.parents[name])
+    return {"study": member.study, "trial": member.trial} if member else {}
 
 
 def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
@@ -132,11 +115,6 @@ def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
             entry["held_out_stderr"] = row.held_out[index].stderr
         scores[objective["name"]] = entry
     return scores
-
-
-def _stock_reads(references: Iterable[str]) -> bool:
-    """Whether stock mergekit resolves the references by itself: folders and hub ids, without adapters."""
-    return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
 
 
 def _task_reference(plan: Plan, task: str) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from mergekit.io.tensor_writer import TensorWriter
 from safetensors import SafetensorError
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from ..errors import StudyError
 from ..files import whole_folder
-from ..recipe import Recipe
 from .headers import COMPANIONS
 from .vocabulary import Vocabulary
 
@@ -21,17 +20,17 @@ _SHARD_BYTES = 5_000_000_000
 
 
 def write_checkpoint(
-    recipe: Recipe,
+    config: PretrainedConfig,
     stream: Iterable[tuple[str, torch.Tensor]],
     donor: Path,
     target: Path,
     vocabulary: Vocabulary | None = None,
 ) -> Path:
-    """Writes a recipe's merged tensors as a model folder and returns ``target``.
+    """Writes merged tensors as a model folder and returns ``target``.
 
-    ``donor`` is the folder of the recipe's base (else first parent): it gives config and tokenizer, as in
-    mergekit; the tokenizer is the ``vocabulary``'s where there is one. Raises StudyError when the disk is
-    full or the target is taken; then nothing is left there.
+    ``config`` is the result's (see ``layered.output_config``). ``donor`` is the folder of the recipe's base
+    (else first parent), which gives the tokenizer, as in mergekit, unless there is a ``vocabulary``. Raises
+    StudyError when the disk is full or the target is taken; then nothing is left there.
     """
     try:
         with whole_folder(target) as partial:
@@ -39,7 +38,6 @@ def write_checkpoint(
             for name, tensor in stream:
                 writer.save_tensor(name=name, tensor=tensor.cpu(), clone=True)
             writer.finalize()
-            config = _config(recipe, donor)
             if vocabulary is not None:
                 vocabulary.write(config, partial)
             config.save_pretrained(partial)
@@ -55,14 +53,3 @@ def write_checkpoint(
             "free some space or name another folder"
         ) from error
     return target
-
-
-def _config(recipe: Recipe, donor: Path) -> PretrainedConfig:
-    """The donor's config with the result's dtype and depth (mergekit.merge._model_out_config)."""
-    config: PretrainedConfig = AutoConfig.from_pretrained(donor)
-    if dtype := recipe.out_dtype or recipe.dtype:
-        config.dtype = dtype
-    first_sources = [part.sources[0].layers for part in recipe.slices]
-    if all(layers is not None for layers in first_sources):
-        config.num_hidden_layers = sum(stop - start for start, stop in filter(None, first_sources))
-    return config

@@ -11,6 +11,26 @@ from ..errors import RefusedInput
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint
 
 _LOG = logging.getLogger("recipesearch")
+# Config keys that make a layer differ by its number alone, in no list that could be rewritten.
+_BY_PLACE = ("scale_attn_by_inverse_layer_idx", "dense_attention_every_n_layers")
+
+
+def require_stackable(checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Raises RefusedInput, naming parents and tensor, unless every layer can follow every other.
+
+    As in ``require_compatible``, but for the numbers of layers; and the layers of a parent are alike.
+    """
+    for name, checkpoint in checkpoints.items():
+        if special := next((key for key in _BY_PLACE if checkpoint.config.get(key)), None):
+            raise RefusedInput(f"parent '{name}': its layers depend on their place ({special}): not movable")
+        first = {tensor: header.shape for tensor, header in checkpoint.layer_tensors(0).items()}
+        for layer in range(1, checkpoint.layers):
+            if {t: header.shape for t, header in checkpoint.layer_tensors(layer).items()} != first:
+                raise RefusedInput(
+                    f"parent '{name}': layer {layer} has other tensors than layer 0, so that not every layer "
+                    "can follow every other; search weights instead"
+                )
+    require_compatible({name: checkpoint.with_depth(1) for name, checkpoint in checkpoints.items()})
 
 
 def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -17,6 +17,7 @@ from ..errors import StudyError
 from ..files import cache_dir, whole_folder
 from ..recipe import Parent, Recipe, TokenizerFolder
 from .checkpoint import write_checkpoint
+from .layered import configs, output_config
 from .parents import model_directory
 from .resident import ResidentParents
 from .stream import Merger
@@ -64,11 +65,10 @@ def _build(parent: Parent, target: Path) -> None:
 def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
     """Merges a recipe into a model folder. Raises like Merger.stream and write_checkpoint."""
     recipe = settled(recipe)
-    donor = recipe.base or recipe.parents()[0]
-    merges = merger(recipe.parents(), device)
-    return write_checkpoint(
-        recipe, merges.stream(recipe), _directory(donor), target, merges.vocabulary(recipe)
-    )
+    folders = directories(recipe.parents())
+    merges = Merger(ResidentParents(folders, device), device)
+    config, donor = output_config(recipe, configs(folders)), folders[recipe.base or recipe.parents()[0]]
+    return write_checkpoint(config, merges.stream(recipe), donor, target, merges.vocabulary(recipe))
 
 
 def settled(recipe: Recipe) -> Recipe:

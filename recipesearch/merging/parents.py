@@ -19,6 +19,8 @@ from .tokenizers import tokenizer_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _RECIPE_ENDINGS = (".yaml", ".yml")
+_BUNDLED = re.compile(r"parent-[0-9a-f]{12}")  # a recipe beside the one that names it (inspection/bundle.py)
+SCRIPT = "rebuild.sh"  # and the stock commands for both
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
 _FORMAT = "3"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
 _CHUNK = 1 << 24
@@ -35,6 +37,8 @@ def identify(reference: str, folder: Path) -> Parent:
     """
     _require_plain(reference, folder)
     model, _, adapter = reference.partition("+")
+    if _BUNDLED.fullmatch(Path(model).name) and _local(f"{model}.yaml", folder).exists():
+        model += ".yaml"  # the folder beside it, if any, is what stock mergekit has made of it
     parent = _recipe_parent(model, folder) if model.endswith(_RECIPE_ENDINGS) else _model(model, folder)
     if not adapter:
         return parent
@@ -53,6 +57,15 @@ def locate(reference: str, folder: Path) -> Path | None:
     if "+" in reference or reference.endswith(_RECIPE_ENDINGS):
         return None
     return _find(reference, folder)[0]
+
+
+def recorded_config(reference: str, folder: Path) -> Path | None:
+    """Where the recorded config of a hub model lies beside a study (``configs/ORG/NAME.json``); None for what
+    is no hub id, or has its files here."""
+    name, _, _ = reference.partition("@")
+    if resolve(reference) is not None or _local(name, folder).exists() or not _HUB_ID.fullmatch(name):
+        return None
+    return folder / "configs" / f"{name}.json"
 
 
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -81,21 +94,6 @@ def model_directory(parent: Parent) -> Path:
     if Path(parent.source).is_absolute():
         return Path(parent.source)
     return _snapshot(parent.source, parent.revision)
-
-
-def shapes_folder(parent: Parent) -> Path:
-    """A local folder with a parent's shapes and tokenizer: for a recipe its base's, or its first parent's.
-
-    Raises RefusedInput for a recipe with a tokenizer of its own: no folder has those yet.
-    """
-    while isinstance(parent.source, Recipe):
-        if parent.source.tokenizer:
-            raise RefusedInput(
-                f"parent {parent.reference} is a recipe with a tokenizer of its own; build it with "
-                "'recipesearch merge', and name that folder"
-            )
-        parent = parent.source.base or parent.source.parents()[0]
-    return model_directory(parent)
 
 
 def content_digest(checkpoint: Checkpoint) -> str:

@@ -1,28 +1,37 @@
 """Plan: the study file, read and checked once, then frozen. Light: opens no model and no task.
 
 section.py     what every section is
-space.py, objective.py, search.py, engine.py, tokenizer.py    the sections
+space.py (weights.py or layers.py), objective.py, search.py, engine.py, tokenizer.py    the sections
 study.py       the file as a whole
+eras.py        a file of several eras, as a plan for each
 reading.py     from a file to a Plan, or to what is wrong with it
 """
 
 from .engine import EnginePlan
+from .eras import FRONT, era_name
+from .layers import LayersPlan
 from .objective import ObjectivePlan
-from .reading import load_plan, read_plan
+from .reading import load_plan, load_plans, read_plan
 from .search import ScalarizePlan, SearchPlan
-from .space import WeightsPlan
+from .space import SpacePlan
 from .study import Plan
 from .tokenizer import TokenizerPlan, TokenPlan
+from .weights import WeightsPlan
 
 __all__ = [
+    "FRONT",
     "EnginePlan",
+    "LayersPlan",
     "ObjectivePlan",
     "Plan",
     "ScalarizePlan",
     "SearchPlan",
+    "SpacePlan",
     "TokenPlan",
     "TokenizerPlan",
     "WeightsPlan",
+    "era_name",
     "load_plan",
+    "load_plans",
     "read_plan",
 ]

@@ -10,14 +10,22 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import PlanError, nearest
+from .eras import expand
 from .section import BadKey
-from .study import Plan
+from .study import INTERNAL, Plan
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Reads a study file; ``overrides`` are ``dotted.key=value`` texts that replace or add values.
+    """A study file's only plan, or that of its first era; as in ``load_plans``."""
+    return load_plans(path, overrides)[0]
 
-    Raises PlanError, naming the key and the nearest known one, for anything that is not a plan.
+
+def load_plans(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, ...]:
+    """Reads a study file into a plan for each of its eras; without eras, it is one.
+
+    ``overrides`` are ``dotted.key=value`` texts that replace or add values; an era is named by its name or
+    number (``eras.layers.search.trials=50``). Raises PlanError, naming the key and the nearest known one, for
+    anything that is not a plan.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
@@ -29,9 +37,9 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
     for override in overrides:
         _override(raw, override)
-    if "folder" in raw:
-        raise PlanError(f"{path}: unknown key 'folder': relative paths start at the file's own folder")
-    return read_plan(raw, path.parent.absolute(), str(path))
+    for key in INTERNAL & raw.keys():
+        raise PlanError(f"{path}: unknown key '{key}': relative paths start at the file's own folder")
+    return tuple(read_plan(era, path.parent.absolute(), str(path)) for era in expand(raw, str(path)))
 
 
 def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
@@ -49,13 +57,23 @@ def _override(raw: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     section: Any = raw
     for part in path:
-        section = section.setdefault(part, {})
-        if not isinstance(section, dict):
+        among_eras = isinstance(section, list) and section is raw.get("eras")
+        section = _era(section, part) if among_eras else section.setdefault(part, {})
+        if not isinstance(section, dict) and section is not raw.get("eras"):
             raise PlanError(f"--set {override}: '{part}' is not a section of the study file")
+    if not isinstance(section, dict):
+        raise PlanError(f"--set {override}: name one of the eras, as in eras.0.{last}={value}")
     try:
         section[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise PlanError(f"--set {override}: the value is not YAML") from error
+
+
+def _era(eras: list[Any], name: str) -> Any:
+    """One of the eras by name or number; None if there is no such."""
+    named = [era for era in eras if isinstance(era, dict) and era.get("name") == name]
+    by_number = eras[int(name) : int(name) + 1] if name.isdecimal() else []
+    return next(iter([*named, *by_number]), None)
 
 
 def _explain(error: ValidationError) -> str:
@@ -81,4 +99,4 @@ def _fields_at(place: Sequence[str]) -> list[str]:
         if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
             inside = (field.annotation, *get_args(field.annotation))
             section = next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), section)
-    return [name for name in section.model_fields if name != "folder"]
+    return [name for name in [*section.model_fields, "eras"] if name not in INTERNAL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,15 +12,21 @@ from ..errors import PlanError, nearest
 from ..methods import METHODS
 from ..score import FUNCTION, Objective
 from .engine import EnginePlan
+from .eras import FRONT
 from .objective import ObjectivePlan
 from .search import SearchPlan
 from .section import Section
 from .space import SpacePlan
 from .tokenizer import TokenizerPlan
 
+INTERNAL = {"folder", "era", "after"}  # no keys of a study file
+
 
 class Plan(Section):
-    """A study file. ``folder`` is where its relative paths start: the folder of the file itself."""
+    """A study file, or one era of it. ``folder`` is where its relative paths start: that of the file itself.
+
+    ``era`` is the era's name, and ``after`` the name of the study of the era before.
+    """
 
     # It names a file by default, and is part of URLs.
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\\?#%]+$")
@@ -33,6 +40,8 @@ class Plan(Section):
     tokenizer: TokenizerPlan | None = None
     storage: str = ""
     folder: Path = Path()
+    era: str | None = None
+    after: str | None = None
 
     @field_validator("parents")
     @classmethod
@@ -48,8 +57,9 @@ class Plan(Section):
             raise ValueError(
                 f"base '{self.base}' is not among the parents: {nearest(self.base, self.parents)}"
             )
-        needy = [m for m in self.space.weights.methods if METHODS[m].base == "required"]
-        if needy and self.base is None and self.space.weights.base == "fixed":
+        weights = self.space.weights
+        needy = [m for m in weights.methods if METHODS[m].base == "required"] if weights else []
+        if needy and self.base is None and weights and weights.base == "fixed":
             raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
         if self.held_out and len(self.held_out) != len(self.objectives):
             raise ValueError(
@@ -59,8 +69,18 @@ class Plan(Section):
         names = [objective.name for objective in self.goals]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two objectives are both called '{twice[0]}'")
+        for name, reference in self.parents.items():
+            if reference.startswith(FRONT):
+                self._require_rule(name, reference.removeprefix(FRONT), names)
         self._require_scalarization(len(names))
         return self
+
+    def _require_rule(self, name: str, rule: str, objectives: Sequence[str]) -> None:
+        known = ["knee", *(f"best {objective}" for objective in objectives)]
+        if self.after is None:
+            raise ValueError(f"parents.{name}: there is no era before this one whose front it could be of")
+        if rule not in known:
+            raise ValueError(f"parents.{name}: unknown member '{rule}' of a front: {nearest(rule, known)}")
 
     def _require_scalarization(self, objectives: int) -> None:
         scalarize = self.search.scalarize

@@ -92,7 +92,15 @@ def _is_function(spec: str) -> bool:
     return spec.startswith(FUNCTION)
 
 
-def _load(manager: Any, spec: str) -> LoadedTask:
+def find_entry(spec: str) -> Path:
+    """The file of a task. Raises PlanError for an unknown task or a group."""
+    manager = _manager(registered=not _is_path(spec))
+    _require_one(manager, spec)
+    return Path(spec if _is_path(spec) else manager.task_index[spec].yaml_path)
+
+
+def _require_one(manager: Any, spec: str) -> None:
+    """Raises PlanError unless the name or path stands for one task."""
     if _is_path(spec) and not Path(spec).exists():
         raise PlanError(f"task file {spec} does not exist; check the path in the study file")
     if not _is_path(spec) and spec not in manager.all_tasks:
@@ -101,6 +109,10 @@ def _load(manager: Any, spec: str) -> LoadedTask:
         raise PlanError(f"unknown task '{spec}': {hint}")
     if spec in manager.all_groups or spec in manager.all_tags:
         raise PlanError(f"'{spec}' is a group of tasks; name its tasks one by one")
+
+
+def _load(manager: Any, spec: str) -> LoadedTask:
+    _require_one(manager, spec)
     try:
         found = manager.load(spec)
     except Exception as error:  # lm-eval raises whatever its loaders raise

@@ -16,20 +16,27 @@ from .places import Parts
 class Pool:
     """What a study merges: its parents by name, in order, and what all their recipes share.
 
-    ``layers`` is their depth; ``parts`` tells embeddings, head and norms by the names of their tensors.
-    ``tokenizer`` aligns their vocabularies. Those follow from the parents and the base of a recipe, so then
-    every recipe has all parents, weight zero or not, and one base. ``alike``: all have the same config and
-    tokenizer; else one parent has to be the base of every recipe, which has them from its base.
+    ``depths`` are their numbers of layers, which weights need to be one; ``parts`` tells embeddings, head and
+    norms by the names of their tensors. ``tokenizer`` aligns their vocabularies. Those follow from the
+    parents and the base of a recipe, so then every recipe has all parents, weight zero or not, and one base.
+    ``alike``: all have the same config and tokenizer; else one parent has to be the base of every recipe,
+    which has them from its base. ``architecture`` is the transformers class of all.
     """
 
     parents: Mapping[str, Parent]
     base: str | None
-    layers: int
+    depths: Mapping[str, int]
     parts: Parts
     dtype: str
     seed: int
     tokenizer: Tokenizer | None = None
     alike: bool = True
+    architecture: str = ""
+
+    @property
+    def layers(self) -> int:
+        """The donor's number of layers."""
+        return self.depths[self.donor]
 
     @property
     def donor(self) -> str:

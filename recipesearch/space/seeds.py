@@ -1,21 +1,35 @@
-"""The genomes that a search starts from: each parent alone, the uniform average, each method's defaults."""
+"""The genomes that a search starts from: each parent alone; the uniform average and each method's defaults,
+or splices and stacks of two parents."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from optuna.distributions import FloatDistribution
+
 from ..methods import METHODS
+from .kinds import Space
+from .layers import LayerSpace
 from .weights import WeightSpace
 
 Labelled = tuple[str, dict[str, Any]]
 
 
-def seeds(space: WeightSpace) -> list[Labelled]:
+def seeds(space: Space) -> list[Labelled]:
     """Labelled complete genomes, distinct as recipes. What the plan's ranges cannot express is left out."""
-    candidates = [(parent_label(name), _alone(space, name)) for name in space.pool.parents]
-    candidates.append(("uniform average", _uniform(space)))
-    candidates += [(f"{method} defaults", space.defaults(method)) for method in space.methods]
+    candidates: list[tuple[str, dict[str, Any] | None]] = []
+    if isinstance(space, WeightSpace):
+        candidates += [(parent_label(name), _alone(space, name)) for name in space.pool.parents]
+        candidates.append(("uniform average", _uniform(space)))
+        candidates += [(f"{method} defaults", space.defaults(method)) for method in space.methods]
+    else:
+        candidates += [(parent_label(name), _whole(space, name)) for name in space.pool.parents]
+        pairs = itertools.permutations(space.pool.parents, 2)
+        for one, other in pairs:
+            candidates.append((f"splice {one}+{other}", _splice(space, one, other)))
+            candidates.append((f"stack {one}+{other}", _stack(space, one, other)))
     distinct: dict[str, Labelled] = {}
     for label, genome in candidates:
         if genome is not None:
@@ -28,10 +42,35 @@ def parent_label(name: str) -> str:
     return f"parent {name}"
 
 
-def start(space: WeightSpace) -> dict[str, float]:
-    """The numeric genes at the uniform average, else at the defaults: where CMA-ES puts its first mean."""
-    genome = _uniform(space) or space.defaults(space.methods[0])
+def start(space: Space) -> dict[str, float]:
+    """The numeric genes where CMA-ES puts its first mean: at the uniform average, else at the defaults; for
+    paths at the first parent that is one, else in the middle of their ranges."""
+    if isinstance(space, WeightSpace):
+        genome = _uniform(space) or space.defaults(space.methods[0])
+    else:
+        middle = {n: (g.low + g.high) / 2 for n, g in space.genes.items() if isinstance(g, FloatDistribution)}
+        genome = next((genome for _, genome in seeds(space)), middle)
     return {name: value for name, value in genome.items() if isinstance(value, float)}
+
+
+def _whole(space: LayerSpace, name: str) -> dict[str, Any] | None:
+    """All layers of one parent, its embeddings and its head."""
+    return space.genome([(name, layer) for layer in range(space.pool.depths[name])])
+
+
+def _splice(space: LayerSpace, one: str, other: str) -> dict[str, Any] | None:
+    """The lower half of one parent and the upper half of another: a crossover at one point."""
+    depths = space.pool.depths
+    lower = [(one, layer) for layer in range(depths[one] // 2)]
+    return space.genome(lower + [(other, layer) for layer in range(depths[other] // 2, depths[other])])
+
+
+def _stack(space: LayerSpace, one: str, other: str) -> dict[str, Any] | None:
+    """The first three quarters of one parent and the last three of another: depth up-scaling as in SOLAR
+    (2312.15166), of two models."""
+    depths = space.pool.depths
+    lower = [(one, layer) for layer in range(depths[one] * 3 // 4)]
+    return space.genome(lower + [(other, layer) for layer in range(depths[other] // 4, depths[other])])
 
 
 def _uniform(space: WeightSpace) -> dict[str, Any] | None:

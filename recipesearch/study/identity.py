@@ -33,7 +33,7 @@ def identify_study(
     return {
         "parents": {name: parent.digest for name, parent in parents.items()},
         "base": plan.base,
-        "space": plan.space.model_dump(mode="json"),
+        "space": {kind: keys for kind, keys in plan.space.model_dump(mode="json").items() if keys},
         "objectives": [
             {
                 "name": goal.name,

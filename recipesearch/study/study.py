@@ -27,8 +27,8 @@ from ..recipe import Recipe
 from ..recipe_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..score import TaskScore
+from ..space.kinds import Space
 from ..space.seeds import parent_label, seeds, start
-from ..space.weights import WeightSpace
 from .bounds import violation
 from .identity import Identity, require_same
 from .ledger import Ledger, Metrics, Seconds
@@ -53,7 +53,7 @@ class Candidate:
 class Study:
     """A persistent study: created at its first run, resumed by every later one."""
 
-    def __init__(self, plan: Plan, space: WeightSpace, identity: Identity, storage: RDBStorage) -> None:
+    def __init__(self, plan: Plan, space: Space, identity: Identity, storage: RDBStorage) -> None:
         self._plan, self._space = plan, space
         self.objectives = identity["objectives"]
         self._tasks = [objective["task"] for objective in self.objectives]

@@ -17,9 +17,9 @@ from recipesearch.inspection.tables import as_table, front_rows, seed_rows, stat
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent
 from recipesearch.score import Measurement, TaskScore
+from recipesearch.space.kinds import open_space
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool
-from recipesearch.space.weights import WeightSpace
 from recipesearch.study.identity import identify_study
 from recipesearch.study.ledger import Conditions, Seconds
 from recipesearch.study.results import Results, open_results
@@ -53,8 +53,8 @@ def make_study(
     }
     plan = read_plan(raw, folder, "test")
     parents = {"a": Parent("a" * 64, "/models/a"), "b": Parent("b" * 64, "/models/b")}
-    pool = Pool(parents, None, 4, Parts(("embed",), ("head",), ()), "float32", seed=3)
-    space = WeightSpace(plan.space.weights, pool)
+    pool = Pool(parents, None, dict.fromkeys(parents, 4), Parts(("embed",), ("head",), ()), "float32", seed=3)
+    space = open_space(plan.space, pool)
     identity = identify_study(plan, parents, space.genes, tasks, _CONDITIONS, plan.search.sampler)
     study = Study(plan, space, identity, open_storage(url))
     if held_out:

@@ -14,7 +14,8 @@ transformers = pytest.importorskip("transformers")
 from recipesearch.errors import StudyError, TrialFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.checkpoint import write_checkpoint  # noqa: E402
-from recipesearch.merging.materialize import merger, write_recipe  # noqa: E402
+from recipesearch.merging.layered import configs, output_config  # noqa: E402
+from recipesearch.merging.materialize import directories, merger, write_recipe  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 
@@ -26,12 +27,16 @@ def recipe(zoo):
     return Recipe("linear", (Slice(sources),), parents[0], dtype="float32", out_dtype="bfloat16")
 
 
+def config_of(recipe):
+    return output_config(recipe, configs(directories(recipe.parents())))
+
+
 def stream(recipe):
     return merger(recipe.parents()).stream(recipe)
 
 
 def test_the_folder_holds_the_streams_tensors_and_loads_with_its_tokenizer(recipe, zoo, tmp_path):
-    target = write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "new" / "model")
+    target = write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "new" / "model")
     assert stock.require_equal(stream(recipe), target) == 39
     model = transformers.AutoModelForCausalLM.from_pretrained(target)
     assert model.dtype == torch.bfloat16
@@ -76,12 +81,12 @@ def test_config_and_tokenizer_files_equal_stock_mergekits(recipe, zoo, tmp_path)
 def test_a_donors_chat_template_comes_along(recipe, zoo, tmp_path):
     donor = shutil.copytree(zoo / "base", tmp_path / "donor")
     (donor / "chat_template.jinja").write_text("{{ messages }}")
-    target = write_checkpoint(recipe, stream(recipe), donor, tmp_path / "model")
+    target = write_checkpoint(config_of(recipe), stream(recipe), donor, tmp_path / "model")
     assert (target / "chat_template.jinja").read_text() == "{{ messages }}"
 
 
 def test_files_are_readable_by_others(recipe, zoo, tmp_path):
-    target = write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "model")
+    target = write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "model")
     assert target.stat().st_mode & 0o777 == 0o755
 
 
@@ -92,14 +97,14 @@ def test_a_taken_target_is_refused_and_kept(recipe, zoo, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine").write_text("keep")
     with pytest.raises(StudyError, match="exists and is not empty"):
-        write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "model")
+        write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "model")
     assert (tmp_path / "model" / "mine").read_text() == "keep"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_an_empty_target_folder_is_filled(recipe, zoo, tmp_path):
     (tmp_path / "model").mkdir()
-    write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "model")
+    write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "model")
     assert stock.require_equal(stream(recipe), tmp_path / "model") == 39
 
 
@@ -112,7 +117,7 @@ def test_a_stream_that_ends_half_way_leaves_nothing(error, recipe, zoo, tmp_path
             yield pair
 
     with pytest.raises(type(error)):
-        write_checkpoint(recipe, half(), zoo / "base", tmp_path / "model")
+        write_checkpoint(config_of(recipe), half(), zoo / "base", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,7 +139,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_a_study_error_and_leaves_nothing(recipe, zoo, small_disk):
     with pytest.raises(StudyError, match="No space left on device") as failure:
-        write_checkpoint(recipe, stream(recipe), zoo / "base", small_disk / "model")
+        write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", small_disk / "model")
     assert str(small_disk / "model") in str(failure.value)
     assert list(small_disk.iterdir()) == []
 
@@ -148,11 +153,11 @@ def test_a_disk_that_fills_at_any_step_leaves_nothing(step, recipe, zoo, tmp_pat
 
     monkeypatch.setattr(TensorWriter, step, full)
     with pytest.raises(StudyError, match="No space left on device"):
-        write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "model")
+        write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_target_that_cannot_be_made_is_a_study_error(recipe, zoo, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError):
-        write_checkpoint(recipe, stream(recipe), zoo / "base", tmp_path / "file" / "model")
+        write_checkpoint(config_of(recipe), stream(recipe), zoo / "base", tmp_path / "file" / "model")

@@ -192,9 +192,9 @@ def test_a_worker_that_is_overtaken_uses_the_winners_folder(family, monkeypatch)
     inner = average(family["math"], family["lang"])
     parent, write = Parent(inner.digest, inner), materialize.write_checkpoint
 
-    def overtaken(recipe, stream, donor, target, vocabulary):
-        write(recipe, list(stream), donor, target, vocabulary)
-        return write(recipe, merger(recipe.parents()).stream(recipe), donor, target, vocabulary)
+    def overtaken(config, stream, donor, target, vocabulary):
+        write(config, list(stream), donor, target, vocabulary)
+        return write(config, merger(inner.parents()).stream(inner), donor, target, vocabulary)
 
     monkeypatch.setattr(materialize, "write_checkpoint", overtaken)
     (folder,) = directories([parent]).values()

@@ -59,7 +59,8 @@ BASELESS = {
 
 def space_of(settings, base="base", names=NAMES, layers=4, parents=None):
     pool = parents or {name: Parent(f"digest of {name}", f"/models/{name}") for name in names}
-    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, layers, PARTS, "float32", 7))
+    depths = dict.fromkeys(pool, layers)
+    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, depths, PARTS, "float32", 7))
 
 
 def draw(space, rng):
@@ -410,7 +411,8 @@ def test_the_pools_seed_and_dtype_reach_every_recipe():
 def apart(settings, base="base", names=NAMES):
     """A space over parents whose configs or tokenizers differ."""
     pool = {name: Parent(f"digest of {name}", f"/models/{name}") for name in names}
-    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, 4, PARTS, "float32", 7, alike=False))
+    depths = dict.fromkeys(pool, 4)
+    return WeightSpace(WeightsPlan(**settings), Pool(pool, base, depths, PARTS, "float32", 7, alike=False))
 
 
 def test_every_recipe_has_the_config_that_candidates_are_scored_with():

@@ -1,0 +1,65 @@
+"""A plan checked without its parents' files: hub models by their recorded configs, tasks by what they state.
+
+For study files that are kept beside the configs of what they name (``configs/ORG/NAME.json``, written by
+``scripts/record_configs.py``). A config says nothing of tokens: parents that are aligned get the base's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from .alignment import donor_first, stated_tokenizer
+from .eras import stand_ins
+from .errors import RefusedInput
+from .merging.headers import Checkpoint
+from .merging.parents import identify, recorded_config
+from .merging.shapes import shapes
+from .plan import Plan
+from .preflight import Preflight, fit
+from .recipe import Parent
+from .scoring.stated import require_stated
+
+
+def check_offline(plan: Plan, before: Preflight | None) -> Preflight:
+    """The plan's preflight from recorded configs; ``before`` is that of the era before.
+
+    Raises PlanError or RefusedInput as ``preflight`` does, and for a hub model whose config is not recorded.
+    """
+    for goal in (*plan.goals, *plan.held_out_goals):
+        require_stated(goal)
+    front = stand_ins(plan, before) if before else {}
+    parents: dict[str, Parent] = {}
+    checkpoints: dict[str, Checkpoint] = {}
+    for name, reference in plan.parents.items():
+        if reference in front:
+            assert before
+            parents[name], checkpoints[name] = front[reference].parent, before.checkpoints[before.pool.donor]
+        else:
+            parents[name], checkpoints[name] = _recorded(plan, reference)
+    tokenizer = stated_tokenizer(plan, parents)
+    if tokenizer:
+        checkpoints = _aligned(plan, checkpoints)
+    return fit(plan, parents, checkpoints, tokenizer)
+
+
+def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
+    config = recorded_config(reference, plan.folder)
+    if config is None:
+        parent = identify(reference, plan.folder)
+        return parent, shapes(parent)
+    if not config.exists():
+        raise RefusedInput(
+            f"'{reference}': its config is not recorded at {config}; scripts/record_configs.py does that, "
+            "with a network"
+        )
+    from .merging.recorded import recorded_checkpoint
+
+    name, _, revision = reference.partition("@")
+    digest = hashlib.sha256(reference.encode()).hexdigest()
+    return Parent(digest, name, revision or None), recorded_checkpoint(config)
+
+
+def _aligned(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    size = checkpoints[donor_first(plan)[0]].vocabulary
+    return {name: checkpoint.with_vocabulary(size) for name, checkpoint in checkpoints.items()}

@@ -1,0 +1,52 @@
+"""What a task's file states, without its data: plans are checked where there is no hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import PlanError, nearest
+from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Objective
+from .functions import LoadedModel, load_function
+from .tasks import find_entry
+
+
+def require_stated(goal: Objective) -> None:
+    """Raises PlanError unless the task is there and states the metric; its data is not looked at.
+
+    Of a task that is a Python class only the name is known.
+    """
+    if goal.task.startswith(FUNCTION):
+        load_function(goal.task)
+        return
+    if goal.task == MODEL:
+        known = list(LoadedModel().metrics)
+    else:
+        config = _config(goal.task)
+        if "class" in config:
+            return
+        known = _metrics(config)
+    if goal.metric not in known:
+        raise PlanError(f"task '{goal.task}' has no metric '{goal.metric}': {nearest(goal.metric, known)}")
+
+
+def _config(spec: str) -> dict[str, Any]:
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    path = find_entry(spec)
+    try:
+        config: dict[str, Any] = load_yaml(path)
+    except Exception as error:  # YAML's errors, and what a task's own Python raises
+        raise PlanError(f"task '{spec}' cannot be loaded: {str(error).splitlines()[0]}") from error
+    return config
+
+
+def _metrics(config: dict[str, Any]) -> list[str]:
+    """As LoadedTask.metrics, from a task's configuration."""
+    from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+
+    kind = str(config.get("output_type", "generate_until"))
+    names = [entry["metric"] for entry in config.get("metric_list") or ()]
+    names = names or list(DEFAULT_METRIC_REGISTRY.get(kind, ()))
+    further = [entry["name"] for entry in config.get("filter_list") or ()][1:]
+    lengths = [RESPONSE_LENGTH] if kind == "generate_until" else []
+    return [*names, *(f"{name},{filter_name}" for filter_name in further for name in names), *lengths]

@@ -1,0 +1,182 @@
+"""Encodings of paths: from genes to a list of layers, each the layer of some parent.
+
+Each encoding has ``genes``; ``places``, in the order of a path; ``read``, from a genome to a path that is
+never deeper than the plan allows; and ``write``, the inverse for paths that it can express, None for others:
+it gives the seeds of a search their genes.
+
+Slots are the encoding of Akiba et al., 2403.13187, section 3.2: all layers of all parents, ``repeats`` times
+over, each with an indicator. Most of its genomes jump between depths; steps waste none on that (compare
+2605.12326, where structured paths were found better and their space half as large).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from ..plan import LayersPlan
+from .choice import Genome
+
+_LIKELY, _UNLIKELY = 0.5 + 2 / 6, 0.5 - 2 / 6  # two of CMA-ES's first standard deviations, 1/6
+_SKIP = "-"
+
+
+class Step(NamedTuple):
+    """One layer of a path, and the place in the encoding that put it there."""
+
+    parent: str
+    layer: int
+    place: str
+
+
+Layers = Sequence[tuple[str, int]]
+
+
+class Slots:
+    """An indicator in [0, 1] for each layer of each parent in each pass; above one half the layer is in.
+
+    Where too many are in, or too few, those with the greatest indicators are.
+    """
+
+    def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
+        self._fewest, self._most = plan.depth
+        self._slots = [
+            Step(parent, layer, f"{parent}.{layer}.{turn}")
+            for turn in range(plan.repeats)
+            for parent, depth in depths.items()
+            for layer in range(depth)
+        ]
+        self.places = [slot.place for slot in self._slots]
+        self.genes: dict[str, BaseDistribution] = {
+            f"in.{place}": FloatDistribution(0.0, 1.0) for place in self.places
+        }
+
+    def read(self, genome: Genome) -> list[Step]:
+        """The slots that are in, in their order."""
+        values = [float(genome[f"in.{slot.place}"]) for slot in self._slots]
+        ranked = sorted(range(len(values)), key=lambda place: -values[place])
+        wanted = sum(value > 0.5 for value in values)
+        chosen = ranked[: min(max(wanted, self._fewest), self._most)]
+        return [self._slots[place] for place in sorted(chosen)]
+
+    def write(self, path: Layers) -> dict[str, object] | None:
+        """Its layers in the first slots that follow each other."""
+        genome: dict[str, object] = dict.fromkeys(self.genes, _UNLIKELY)
+        slots = iter(self._slots)
+        for parent, layer in path:
+            slot = next((slot for slot in slots if (slot.parent, slot.layer) == (parent, layer)), None)
+            if slot is None:
+                return None
+            genome[f"in.{slot.place}"] = _LIKELY
+        return genome
+
+
+class Slices:
+    """Up to so many runs of consecutive layers: of a parent, from a layer up to another.
+
+    A run that ends where it starts, or before, is none. While a path is too deep, its longest run is cut at
+    the end.
+    """
+
+    def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
+        self._most, self._depths = plan.depth[1], depths
+        deepest = float(max(depths.values()))
+        self.places = [str(place) for place in range(plan.slices)]
+        self.genes: dict[str, BaseDistribution] = {}
+        for place in self.places:
+            self.genes[f"slice.{place}.parent"] = CategoricalDistribution(tuple(depths))
+            for end in ("start", "stop"):
+                self.genes[f"slice.{place}.{end}"] = FloatDistribution(0.0, deepest)
+
+    def read(self, genome: Genome) -> list[Step]:
+        """The runs, one after the other."""
+        runs = [self._run(genome, place) for place in self.places]
+        while sum(map(len, runs)) > self._most:
+            max(runs, key=len).pop()
+        return list(itertools.chain.from_iterable(runs))
+
+    def write(self, path: Layers) -> dict[str, object] | None:
+        """A run for each jump of the path; further ones are empty."""
+        runs = _runs(path)
+        if len(runs) > len(self.places):
+            return None
+        genome: dict[str, object] = {}
+        for place in self.places:
+            parent, start, stop = runs.pop(0) if runs else (next(iter(self._depths)), 0, 0)
+            genome |= {f"slice.{place}.parent": parent}
+            genome |= {f"slice.{place}.start": float(start), f"slice.{place}.stop": float(stop)}
+        return genome
+
+    def _run(self, genome: Genome, place: str) -> list[Step]:
+        parent = str(genome[f"slice.{place}.parent"])
+        start, stop = (round(float(genome[f"slice.{place}.{end}"])) for end in ("start", "stop"))
+        return [Step(parent, layer, place) for layer in range(start, min(stop, self._depths[parent]))]
+
+
+class Steps:
+    """At each depth, the parents whose layers of that depth follow each other: none, one, or several.
+
+    While a path is too deep, the last step with several loses its last one, then the last step.
+    """
+
+    def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
+        self._most = plan.depth[1]
+        self.places = [str(depth) for depth in range(max(depths.values()))]
+        self.genes: dict[str, BaseDistribution] = {}
+        for place in self.places:
+            names = [name for name, depth in depths.items() if int(place) < depth]
+            turns = (itertools.product(names, repeat=count) for count in range(1, plan.repeats + 1))
+            options = ["+".join(turn) for turn in itertools.chain.from_iterable(turns)]
+            self.genes[f"step.{place}"] = CategoricalDistribution((*options, _SKIP))
+
+    def read(self, genome: Genome) -> list[Step]:
+        """The steps, from the first depth to the last."""
+        turns = {place: self._turn(str(genome[f"step.{place}"])) for place in self.places}
+        while sum(map(len, turns.values())) > self._most:
+            longest = max(len(turn) for turn in turns.values())
+            last = [place for place, turn in turns.items() if len(turn) == longest][-1]
+            turns[last].pop()
+        return [Step(parent, int(place), place) for place, turn in turns.items() for parent in turn]
+
+    def write(self, path: Layers) -> dict[str, object] | None:
+        """Its layers by depth, if they never go back."""
+        depths = [depth for _, depth in path]
+        if depths != sorted(depths):
+            return None
+        genome: dict[str, object] = {}
+        for place in self.places:
+            turn = "+".join(parent for parent, depth in path if depth == int(place)) or _SKIP
+            gene = self.genes[f"step.{place}"]
+            assert isinstance(gene, CategoricalDistribution)
+            if turn not in gene.choices:
+                return None
+            genome[f"step.{place}"] = turn
+        return genome
+
+    @staticmethod
+    def _turn(option: str) -> list[str]:
+        return [] if option == _SKIP else option.split("+")
+
+
+Encoding = Slots | Slices | Steps
+
+
+def encoding(plan: LayersPlan, depths: Mapping[str, int]) -> Encoding:
+    """The plan's encoding over parents of these depths."""
+    kinds: dict[str, type[Slots] | type[Slices] | type[Steps]]
+    kinds = {"slots": Slots, "slices": Slices, "steps": Steps}
+    return kinds[plan.encoding](plan, depths)
+
+
+def _runs(path: Layers) -> list[tuple[str, int, int]]:
+    """Consecutive layers of one parent as (parent, start, stop)."""
+    runs: list[tuple[str, int, int]] = []
+    for parent, layer in path:
+        if runs and runs[-1][0] == parent and runs[-1][2] == layer:
+            runs[-1] = (parent, runs[-1][1], layer + 1)
+        else:
+            runs.append((parent, layer, layer + 1))
+    return runs
