@@ -75,8 +75,8 @@ class _Rebuilt:
 def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebuilt:
     """Rebuilds a recipe by stock mergekit alone, the recipes among its parents first, and compares each."""
     from .merging import stock
-    from .merging.layered import configs, has_lists, output_config
     from .merging.materialize import directories, merger
+    from .merging.stub import with_stub
 
     steps = {
         parent: _rebuild(parent.source, scratch, threads, "cpu")
@@ -86,13 +86,12 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     folders = directories(parent for parent in recipe.parents() if parent not in steps)
     folders |= {parent: step.folder for parent, step in steps.items()}
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
-    write_text(local, to_yaml(recipe, lambda parent: str(folders[parent]), {}))
+    stubbed = with_stub(recipe, folders, scratch / f"{recipe.digest}.config")
+    given = stubbed or recipe
+    write_text(local, to_yaml(given, lambda parent: str(folders.get(parent, parent.source)), {}))
     words = stock.command(local, target, recipe.seed, threads, device)
     if not target.exists():  # else an ancestor of two
         stock.run(words)
-        config = output_config(recipe, configs(folders))
-        if recipe.path is not None and has_lists(config):  # stock leaves them at the donor's length
-            config.save_pretrained(target)
     tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), target)
     return _Rebuilt(target, list(folders.values()), words, tensors + sum(s.tensors for s in steps.values()))
 

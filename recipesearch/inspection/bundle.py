@@ -7,7 +7,7 @@ folder ``parent-DIGEST`` beside it: recipesearch reads the recipe, stock mergeki
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,22 +41,26 @@ def write_ancestors(recipe: Recipe, folder: Path) -> None:
     for parent in ancestors(recipe):
         assert isinstance(parent.source, Recipe)
         own = with_tokenizer_beside(parent.source, folder, f"{_stem(parent)}.{_TOKENIZER}", portable=False)
-        references = {p: beside(p) if isinstance(p.source, Recipe) else p.reference for p in own.parents()}
-        write_text(folder / f"{_stem(parent)}.yaml", to_yaml(own, lambda p: references[p], {}))  # noqa: B023
-        _write_config(parent.source, folder / f"{_stem(parent)}.config.json")
+        write_text(folder / f"{_stem(parent)}.yaml", to_yaml(own, _refer, {}))
 
 
 def write_script(recipe: Recipe, folder: Path, conditions: Conditions) -> bool:
-    """Writes the stock commands that rebuild a recipe, its ancestors first, if it takes more than one.
+    """Writes the stock commands that rebuild a recipe, its ancestors first, if one on the recipe will not do.
 
-    Returns whether it does.
+    Returns whether it did.
     """
-    _write_config(recipe, folder / f"{Path(RECIPE_FILE).stem}.config.json")
-    commands = list(_commands(recipe, folder, conditions))
-    if len(commands) > 1:
+    commands = []
+    for parent in ancestors(recipe):
+        assert isinstance(parent.source, Recipe)
+        # Parents are built on the CPU, wherever candidates live.
+        file = _for_stock(parent.source, folder, _stem(parent))
+        commands.append(_merge(file, _stem(parent), parent.source.seed, conditions, cuda=False))
+    file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem)
+    commands.append(_merge(file, OUTPUT, recipe.seed, conditions, cuda=conditions.device == "cuda"))
+    if needed := len(commands) > 1 or file != RECIPE_FILE:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
         write_text(folder / SCRIPT, head + "".join(f"{command}\n" for command in commands))
-    return len(commands) > 1
+    return needed
 
 
 def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, *, portable: bool) -> Recipe:
@@ -73,37 +77,28 @@ def stock_reads(references: Iterable[str]) -> bool:
     return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
 
 
-def _commands(recipe: Recipe, folder: Path, conditions: Conditions) -> Iterator[str]:
-    for parent in ancestors(recipe):
-        assert isinstance(parent.source, Recipe)
-        # Parents are built on the CPU, wherever candidates live.
-        yield _merge(_stem(parent), _stem(parent), parent.source.seed, conditions, cuda=False)
-        yield from _config_command(folder, _stem(parent), _stem(parent))
-    stem = Path(RECIPE_FILE).stem
-    yield _merge(stem, OUTPUT, recipe.seed, conditions, cuda=conditions.device == "cuda")
-    yield from _config_command(folder, stem, OUTPUT)
-
-
-def _merge(stem: str, output: str, seed: int, conditions: Conditions, *, cuda: bool) -> str:
-    words = ["mergekit-yaml", f"{stem}.yaml", output, "--random-seed", seed, "-j", conditions.threads]
-    return shlex.join([*map(str, words), *(["--cuda"] if cuda else [])])
-
-
-def _config_command(folder: Path, stem: str, output: str) -> Iterator[str]:
-    if (folder / f"{stem}.config.json").exists():
-        yield f"cp {stem}.config.json {output}/config.json  # mergekit leaves lists of layers as they were"
-
-
-def _write_config(recipe: Recipe, target: Path) -> None:
-    """The config of a path, where it has lists with an entry for each layer: mergekit does not adapt them."""
+def _for_stock(recipe: Recipe, folder: Path, stem: str) -> str:
+    """The name of the file that stock mergekit is given: the recipe's, or one with a stub for its base."""
     if recipe.path is None:
-        return
-    from ..merging.layered import configs, has_lists, output_config
+        return f"{stem}.yaml"
     from ..merging.materialize import directories
+    from ..merging.stub import with_stub
 
-    config = output_config(recipe, configs(directories(recipe.parents())))
-    if has_lists(config):
-        write_text(target, config.to_json_string())
+    name, config = f"{stem}.stock.yaml", f"{stem}.config"
+    stubbed = with_stub(recipe, directories(recipe.parents()), folder / config)
+    if stubbed is None:
+        return f"{stem}.yaml"
+    write_text(folder / name, to_yaml(stubbed, lambda p: config if p == stubbed.base else _refer(p), {}))
+    return name
+
+
+def _refer(parent: Parent) -> str:
+    return beside(parent) if isinstance(parent.source, Recipe) else parent.reference
+
+
+def _merge(file: str, output: str, seed: int, conditions: Conditions, *, cuda: bool) -> str:
+    words = ["mergekit-yaml", file, output, "--random-seed", seed, "-j", conditions.threads]
+    return shlex.join([*map(str, words), "--no-write-model-card", *(["--cuda"] if cuda else [])])
 
 
 def _stem(parent: Parent) -> str:

@@ -8,12 +8,14 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
+from recipesearch.errors import VerificationFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.hosting import hosted  # noqa: E402
 from recipesearch.merging.materialize import write_recipe  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.recipe_yaml import to_yaml  # noqa: E402
+from recipesearch.verify import verify  # noqa: E402
 
 
 def path(*pieces, donor=None):
@@ -107,13 +109,14 @@ def test_the_list_of_layer_types_follows_the_path(mixed, answers, tmp_path):
     assert given == answers(TransformersEngine([parent], parent, "float32", threads=1).lm)
 
 
-def test_stock_mergekit_leaves_the_list_and_its_model_does_not_load(mixed, tmp_path):
-    """Why exports bring a config of their own: should mergekit mend it, this test says so."""
+def test_stock_mergekit_fails_on_the_list_and_not_with_a_stub_for_its_base(mixed, tmp_path):
+    """Should mergekit mend that, this test says so: exports then need no stub."""
     recipe = path((mixed["a"], 0, 4), (mixed["b"], 3, 4))
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe, lambda p: p.source, {}))
-    stock.run(stock.command(tmp_path / "recipe.yaml", tmp_path / "model", 0, 1))
-    with pytest.raises(Exception, match="layer_types"):
-        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with pytest.raises(VerificationFailed, match="must be equal to the number of `layer_types`"):
+        stock.run(stock.command(tmp_path / "recipe.yaml", tmp_path / "model", 0, 1))
+    proof = verify(tmp_path / "recipe.yaml")
+    assert proof.tensors == 5 * 12 + 3
 
 
 def test_gemma_2_layers_can_be_identities_but_not_scaled(mixed, answers):
