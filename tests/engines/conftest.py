@@ -36,13 +36,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """The environment from before vLLM, which sets much in it; put back after the module."""
+    """The environment from before vLLM, which sets much in it; put back after the module.
+
+    As is ``torch.set_num_threads``, which vLLM replaces by one that does nothing: where pytest-xdist
+    deals the files out, others' tests may follow in this process.
+    """
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
-    before = dict(os.environ)
+    import torch
+
+    before, set_num_threads, threads = dict(os.environ), torch.set_num_threads, torch.get_num_threads()
     yield before
     os.environ.clear()
     os.environ.update(before)
+    torch.set_num_threads = set_num_threads
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
