@@ -12,6 +12,7 @@ and no shared memory is left behind.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import resource
@@ -29,7 +30,7 @@ import yaml
 from recipesearch import search
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import load_plan
-from recipesearch.study.results import Results
+from recipesearch.study.results import Results, open_results
 from recipesearch.workers import remains
 from recipesearch.workers.supervisor import Supervised
 from recipesearch.zoo import build_zoo
@@ -42,12 +43,15 @@ CAUSES = {
 }
 _TENSORS_BEFORE = 11  # within a layer, between its fused projections
 _GIB = 1 << 30
-_BEFORE = set(Path("/dev/shm").iterdir())
+_BEFORE = set(map(str, Path("/dev/shm").iterdir()))
+_STRANGERS_SECONDS = 10.0
+_OURS = "FAULT_DRILL", str(os.getpid())  # in the environment of all that the drill starts
 
 
 def main() -> int:
     arguments = _arguments()
     build_zoo()
+    os.environ.update([_OURS])
     with tempfile.TemporaryDirectory(prefix="fault-drill-") as folder:
         whole, _ = _study(Path(folder), "none", 2 * arguments.times + 1, arguments)
         expected = {row.recipe: row.values for row in whole.scored}
@@ -156,11 +160,10 @@ def _kill_the_supervisor(folder: Path, arguments: argparse.Namespace) -> dict[st
     run = subprocess.Popen(
         [sys.executable, "-m", "recipesearch", "run", str(plan)], stdout=subprocess.DEVNULL
     )
-    while not (folder / "killed.db").exists() or not _children(run.pid):
+    while run.poll() is None and not _has_scored(plan):
         time.sleep(0.2)
-    time.sleep(15)
     groups = _children(run.pid)
-    os.kill(run.pid, signal.SIGKILL)
+    run.kill()
     run.wait()
     begun = time.monotonic()
     while any(remains._members(group, None) for group in groups) and time.monotonic() - begun < 30:
@@ -174,6 +177,14 @@ def _kill_the_supervisor(folder: Path, arguments: argparse.Namespace) -> dict[st
     }
 
 
+def _has_scored(file: Path) -> bool:
+    plan = load_plan(file)
+    try:
+        return bool(open_results(plan.storage_url, plan.name)[1].scored)
+    except Exception:  # not begun yet
+        return False
+
+
 def _children(process: int) -> list[int]:
     return [
         int(p.name) for p in Path("/proc").glob("[0-9]*") if remains._stat(int(p.name))[1:2] == [str(process)]
@@ -181,8 +192,29 @@ def _children(process: int) -> list[int]:
 
 
 def _segments() -> list[str]:
-    """The shared memory that was not there when the drill began."""
-    return sorted(map(str, set(Path("/dev/shm").iterdir()) - _BEFORE))
+    """The shared memory that was not there when the drill began and that no stranger has mapped.
+
+    Strangers' processes come and go, and some make a file before they map it: what goes within seconds is no
+    remains of ours.
+    """
+    until = time.monotonic() + _STRANGERS_SECONDS
+    while left := sorted(set(map(str, Path("/dev/shm").iterdir())) - _BEFORE - _held_by_strangers()):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    return left
+
+
+def _held_by_strangers() -> set[str]:
+    """What processes that neither are the drill nor descend from it have mapped of the shared memory."""
+    found, ours = set[str](), "=".join(_OURS).encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (process / "environ").read_bytes().split(b"\0")
+            if ours not in told and process.name != str(os.getpid()):
+                lines = os.fsdecode((process / "maps").read_bytes()).splitlines()
+                found |= {"/dev/shm/" + line.partition(" /dev/shm/")[2] for line in lines}
+    return found
 
 
 # -- the worker process with the fault
