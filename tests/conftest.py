@@ -22,6 +22,11 @@ from recipesearch.zoo import build_zoo
 ITEMS = 40
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The drill first: it is one test of minutes, and near the end pytest-xdist's other worker would wait."""
+    items.sort(key=lambda item: item.path.name != "test_drill.py")
+
+
 @pytest.fixture(scope="session")
 def zoo() -> Path:
     """The zoo of seed 0 in the user's cache: the first test run trains it, in about a minute."""
