@@ -1,0 +1,205 @@
+"""Eras: each a study of its own, whose parents may be members of the last front; kept, resumed, exported."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recipesearch import search
+from recipesearch.eras import members, open_preflight
+from recipesearch.errors import PlanError, RefusedInput, StudyError
+from recipesearch.inspection.export import export
+from recipesearch.plan import Plan, load_plans
+from recipesearch.preflight import preflight
+from recipesearch.recipe import Recipe
+from recipesearch.study.results import Results, open_results
+from recipesearch.verify import verify
+from recipesearch.workers.worker import Worker
+
+MakePlans = Callable[..., tuple[Plan, ...]]
+run_here = functools.partial(search.run_eras, open_worker=Worker)
+
+WEIGHTS = {"name": "weights", "space": {"weights": {"methods": ["linear"], "layer_groups": 2}}}
+LAYERS = {
+    "name": "layers",
+    "parents": {"winner": "front:knee", "lang": "zoo:lang"},
+    "space": {"layers": {"depth": [3, 6], "scale": [0.6, 1.4]}},
+}
+
+
+@pytest.fixture
+def make_plans(small_tasks: dict[str, str], tmp_path: Path) -> MakePlans:
+    """A function that writes a study file of two eras and loads it."""
+
+    def make(name: str = "hybrid", eras: Any = (WEIGHTS, LAYERS), trials: int = 7, **changes: Any) -> Any:
+        raw: dict[str, Any] = {
+            "name": name,
+            "parents": {"math": "zoo:math", "lang": "zoo:lang"},
+            "objectives": [
+                {"task": small_tasks["addition_b_search"], "metric": "exact_match"},
+                {"task": small_tasks["reading_b_search"], "metric": "exact_match"},
+            ],
+            "search": {"sampler": "nsga2", "population": 4, "trials": trials, "seed": 1},
+            "eras": [dict(era) for era in eras],
+            "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw | changes, sort_keys=False))
+        return load_plans(path)
+
+    return make
+
+
+def history(results: Results) -> list[tuple[Any, ...]]:
+    return [(row.number, row.state, row.recipe, dict(row.genome), row.values) for row in results.rows]
+
+
+def histories(plans: tuple[Plan, ...]) -> list[list[tuple[Any, ...]]]:
+    return [history(open_results(plan.storage_url, plan.name)[1]) for plan in plans]
+
+
+def test_the_next_eras_parents_are_members_of_the_last_front(make_plans: MakePlans) -> None:
+    plans = make_plans()
+    last = run_here(plans)
+    _, first = open_results(plans[0].storage_url, "hybrid.weights")
+    assert len(first.scored) == len(last.scored) == 7
+    assert last.identity["parents"]["winner"] == first.knee().recipe
+    alone = next(row for row in last.rows if row.seed == "parent winner")
+    assert alone.values == first.knee().values, "the member breeds in the next era, scored as it was"
+    assert {plan.storage_url for plan in plans} == {plans[0].storage_url}, "one database for all eras"
+
+
+def test_a_second_run_changes_nothing_and_the_last_era_may_grow(make_plans: MakePlans) -> None:
+    plans = make_plans()
+    run_here(plans)
+    before = histories(plans)
+    run_here(plans)
+    assert histories(plans) == before
+    grown = run_here(make_plans(eras=(WEIGHTS, LAYERS | {"search": {"trials": 9}})))
+    assert len(grown.scored) == 9
+
+
+def test_an_era_is_closed_once_the_next_has_begun(make_plans: MakePlans) -> None:
+    run_here(make_plans())
+    for change in ({"search": {"trials": 9}}, {"space": {"weights": {"methods": ["linear", "slerp"]}}}):
+        with pytest.raises(PlanError, match="era 'weights' is closed since era 'layers' has begun"):
+            run_here(make_plans(eras=(WEIGHTS | change, LAYERS)))
+
+
+@pytest.mark.parametrize("at", ["the last recipe of the first era", "the first of the second"])
+def test_interrupted_around_the_change_of_eras_it_becomes_the_same_study(
+    make_plans: MakePlans, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    whole = make_plans("whole")
+    run_here(whole)
+    cut, calls = make_plans("cut"), 0
+    original, stop = Worker.score, 7 if at.startswith("the last") else 8
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(Worker, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(cut)
+    run_here(cut)
+    assert histories(cut) == histories(whole)
+
+
+def test_an_era_whose_space_is_used_up_is_followed_by_the_next(make_plans: MakePlans) -> None:
+    narrow = {"methods": ["linear"], "layer_groups": 1, "weight": [0.0, 1.0]}
+    only = {"name": "weights", "space": {"weights": narrow | {"methods": ["passthrough"], "scale": 1.0}}}
+    plans = make_plans(eras=(only, LAYERS), trials=5)
+    last = run_here(plans)
+    _, first = open_results(plans[0].storage_url, plans[0].name)
+    assert len(first.scored) == 2, "one or the other parent: no more recipes"
+    assert len(last.scored) == 5
+
+
+def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_alone(
+    make_plans: MakePlans, tmp_path: Path
+) -> None:
+    best = LAYERS | {"parents": {"winner": "front:best addition_b_search.exact_match", "math": "zoo:math"}}
+    plans = make_plans(eras=(WEIGHTS, best), trials=8)
+    results = run_here(plans)
+    checked = open_preflight(plans[1])
+    winner = checked.pool.parents["winner"]
+    row = next(row for row in results.rows if row.seed == "splice winner+math")
+    recipe = export(checked, results, row, tmp_path / "winner")
+    names = {file.name for file in recipe.parent.iterdir()}
+    assert names == {"recipe.yaml", f"parent-{winner.digest[:12]}.yaml", "rebuild.sh", "README.md"}
+    proof = verify(recipe)
+    assert proof.command == "sh rebuild.sh"
+    assert proof.tensors == 2 * 39, "its ancestor's, and its own"
+    assert len(proof.scores) == 2
+    member = members(plans[1])["front:best addition_b_search.exact_match"]
+    card = (recipe.parent / "README.md").read_text()
+    assert f"trial {member.trial} of hybrid.weights" in card
+    assert "sh rebuild.sh" in card
+    told = yaml.safe_load(recipe.read_text())["recipesearch"]["parents"]["winner"]
+    assert told["study"] == "hybrid.weights"
+    assert told["digest"] == winner.digest
+
+
+def test_paths_are_parents_of_the_era_after(make_plans: MakePlans) -> None:
+    """A deeper winner: its depth is known before it is built, and layers of it can be taken."""
+    deeper = LAYERS["space"]["layers"] | {"depth": [5, 6], "encoding": "slices"}  # type: ignore[index]
+    first = {"name": "first", "space": {"layers": deeper}}
+    second = LAYERS | {"parents": {"winner": "front:knee", "lang": "zoo:lang"}}
+    plans = make_plans(eras=(first, second), trials=5)
+    results = run_here(plans)
+    checked = open_preflight(plans[1])
+    source = checked.pool.parents["winner"].source
+    assert isinstance(source, Recipe)
+    assert checked.pool.depths == {"winner": len(source.path or ()), "lang": 4}
+    assert checked.pool.depths["winner"] in (5, 6)
+    assert len(results.scored) == 5
+
+
+def test_an_aligned_winner_is_a_parent_of_one_vocabulary(
+    make_plans: MakePlans, zoo: Path, tmp_path: Path
+) -> None:
+    """The hybrid of 2403.13187: one of its parents has more tokens than the others."""
+    from vocabularies import PLAIN, SPECIAL, respoken
+
+    lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
+    weights = WEIGHTS | {"tokenizer": {"source": "base"}}
+    layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}
+    plans = make_plans(
+        eras=(weights, layers), parents={"math": "zoo:math", "lang": lang}, base="math", trials=5
+    )
+    results = run_here(plans)
+    assert len(results.scored) == 5
+    checked = open_preflight(plans[1])
+    assert checked.pool.tokenizer is None
+    row = next(row for row in results.rows if row.seed == "splice winner+math")
+    assert verify(export(checked, results, row, tmp_path / "winner")).tensors == 2 * 39
+
+
+def test_before_its_time_an_era_has_no_members(make_plans: MakePlans) -> None:
+    plans = make_plans()
+    with pytest.raises(StudyError, match="run it first"):
+        members(plans[1])
+
+
+def test_a_member_whose_parents_have_changed_is_refused(
+    make_plans: MakePlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = make_plans()
+    run_here(plans)
+    monkeypatch.setattr("recipesearch.eras.preflight", over_swapped_parents)
+    with pytest.raises(RefusedInput, match="was scored with other parents"):
+        members(plans[1])
+
+
+def over_swapped_parents(plan: Plan, *rest: Any, **named: Any) -> Any:
+    """The preflight of a plan whose two parents have changed places."""
+    one, other = plan.parents
+    parents = {one: plan.parents[other], other: plan.parents[one]}
+    return preflight(plan.model_copy(update={"parents": parents}), *rest, **named)
