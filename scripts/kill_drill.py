@@ -1,9 +1,11 @@
 """Kills a running study with SIGKILL at random moments, resumes it each time, and checks what is left.
 
-    python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL]
+    python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid]
 
-Ends with exit code 1 if a finished score was lost, changed or recomputed, if a ledger key has two rows, if
-the total is missed, if a trial is left RUNNING, or if the recipes differ from an uninterrupted run's.
+With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill waits
+for the change of eras (while there is one to come). Ends with exit code 1 if a finished score was lost, changed
+or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING, if the recipes or
+the parents differ from an uninterrupted run's, or if the last era's winner cannot be traced to the first's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from recipesearch.eras import begun
 from recipesearch.errors import StudyError
+from recipesearch.plan import load_plans
 from recipesearch.study.results import Results, open_results
 
 PLAN = """
@@ -37,6 +41,18 @@ storage: {storage}
 """
 
 
+HYBRID = """
+name: {name}
+parents: {{math: "zoo:math", lang: "zoo:lang"}}
+eras:
+  - {{name: weights, space: {{weights: {{methods: [linear, slerp], layer_groups: 4}}}}}}
+  - name: layers
+    parents: {{winner: "front:knee", math: "zoo:math", lang: "zoo:lang"}}
+    space: {{layers: {{depth: [3, 7], scale: [0.6, 1.4]}}}}
+"""
+_CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
+
+
 def main() -> int:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="kill-drill-") as folder:
@@ -45,10 +61,12 @@ def main() -> int:
         for name in ("drill-plain", "drill-killed"):
             plans[name] = Path(folder, f"{name}.yaml")
             text = PLAN.format(name=name, trials=arguments.trials, storage=storage)
+            if arguments.hybrid:
+                text = HYBRID.format(name=name) + text[text.index("objectives") :]
             # Apart, so that neither answers the other's recipes from the ledger.
             plans[name].write_text(text.replace("drill.db", f"{name}.db"))
         seconds = _run_whole(plans["drill-plain"])
-        print(f"uninterrupted: {arguments.trials} recipes in {seconds:.0f} s")
+        print(f"uninterrupted: {arguments.trials} recipes an era in {seconds:.0f} s")
         acknowledged = _kill_and_resume(plans["drill-killed"], arguments, seconds)
         return _judge(
             _results(plans["drill-plain"]), _results(plans["drill-killed"]), acknowledged, arguments
@@ -60,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hybrid", action="store_true", help="a study of two eras")
     parser.add_argument("--storage", help="a database URL for both studies; SQLite files by default")
     return parser.parse_args()
 
@@ -80,9 +99,13 @@ def _kill_and_resume(plan: Path, arguments: argparse.Namespace, whole: float) ->
     seen: dict[str, object] = {}
     for kill in range(arguments.kills):
         process = subprocess.Popen(_command(plan), stdout=subprocess.DEVNULL, start_new_session=True)
-        begun = _wait_for_work(plan, process, len(seen))
-        # Anywhere in the next few recipes: in ask, merge, score, commit or tell.
-        time.sleep(draw.uniform(0.0, 0.6 * whole / arguments.kills))
+        started = _wait_for_work(plan, process, len(seen))
+        if arguments.hybrid and kill % 4 == 3 and _wait_for_the_change(plan, process):
+            time.sleep(draw.uniform(0.0, _CHANGE_SECONDS))
+            print("  at the change of eras:")
+        else:
+            # Anywhere in the next few recipes: in ask, merge, score, commit or tell.
+            time.sleep(draw.uniform(0.0, 0.6 * whole / arguments.kills))
         ended = process.poll() is not None
         if not ended:
             os.killpg(process.pid, signal.SIGKILL)
@@ -92,7 +115,7 @@ def _kill_and_resume(plan: Path, arguments: argparse.Namespace, whole: float) ->
             if rows.get(key) != value:
                 raise SystemExit(f"FAILED: the score {key} was lost or changed by kill {kill}")
         seen = rows
-        print(f"kill {kill + 1}: {len(rows) // 2} recipes scored, start-up {begun:.0f} s")
+        print(f"kill {kill + 1}: {len(rows) // 2} recipes scored, start-up {started:.0f} s", flush=True)
         if ended:
             print("the study ended before this kill; give more --trials")
             break
@@ -108,10 +131,26 @@ def _wait_for_work(plan: Path, process: subprocess.Popen[bytes], before: int) ->
     return time.monotonic() - begun
 
 
+def _wait_for_the_change(plan: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Waits until the first era has its total; False if the second has begun to score."""
+    wanted = load_plans(plan)[0].search.trials
+    while process.poll() is None:
+        try:
+            results = _results(plan)
+        except StudyError:
+            results = []
+        if len(results) > 1 and results[1].scored:
+            return False
+        if results and len(results[0].scored) >= wanted:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def _rows(plan: Path) -> dict[str, object]:
     """Every committed score with its row id and time, by its ledger key; none before the study exists."""
     try:
-        return _score_rows(_results(plan))
+        return _score_rows(_results(plan)[0])
     except StudyError:
         return {}
 
@@ -122,42 +161,59 @@ def _score_rows(results: Results) -> dict[str, object]:
     return {"|".join(map(str, row[1:6])): tuple(map(str, row)) for row in rows}
 
 
-def _results(plan: Path) -> Results:
-    from recipesearch.plan import load_plan
-
-    loaded = load_plan(plan)
-    return open_results(loaded.storage_url, loaded.name)[1]
+def _results(plan: Path) -> list[Results]:
+    """The results of each era that has begun."""
+    plans = load_plans(plan)
+    return [open_results(era.storage_url, era.name)[1] for era in plans if era is plans[0] or begun(era)]
 
 
 def _judge(
-    plain: Results, killed: Results, acknowledged: dict[str, object], arguments: argparse.Namespace
+    plain: list[Results],
+    killed: list[Results],
+    acknowledged: dict[str, object],
+    arguments: argparse.Namespace,
 ) -> int:
-    final = _score_rows(killed)
-    one, other = ([row.recipe for row in results.rows] for results in (plain, killed))
-    with killed.ledger._engine.connect() as connection:
-        rows = connection.scalar(sa.text("select count(*) from recipesearch_scores"))
-        keys = connection.scalar(
-            sa.text(
-                "select count(*) from (select distinct recipe, task, engine, dtype, chat_template"
-                " from recipesearch_scores) as keys"
-            )
-        )
-        items = connection.scalar(sa.text("select count(*) from recipesearch_items"))
+    final = _score_rows(killed[0])  # of all eras: one database, one ledger
+    with killed[0].ledger._engine.connect() as connection:
+        rows, keys, items = (connection.scalar(sa.text(query)) for query in _COUNTS)
     verdicts = {
-        f"total reached exactly: {len(killed.scored)} of {arguments.trials}": len(killed.scored)
-        == arguments.trials,
         f"one ledger row per key: {rows} rows, {keys} keys, {items} items": rows == keys
         and items == 300 * (rows or 0),
         f"scores seen at the last kill stand unchanged: {len(acknowledged)}": all(
             final.get(key) == row for key, row in acknowledged.items()
         ),
-        "no trial left running": all(row.state not in ("running", "waiting") for row in killed.rows),
-        f"same sequence of recipes as uninterrupted: {len(one)} and {len(other)} trials": one == other,
-        "same values": [row.values for row in plain.rows] == [row.values for row in killed.rows],
+        f"all eras are there: {len(killed)}": len(killed) == len(plain) == 1 + arguments.hybrid,
     }
+    for one, other in zip(plain, killed, strict=True):
+        verdicts |= _judge_era(one, other, arguments.trials)
+    if arguments.hybrid:
+        source = killed[1].identity["parents"]["winner"]
+        origin = next((row.number for row in killed[0].rows if row.recipe == source), None)
+        verdicts[f"the second era's parent is trial {origin} of the first"] = origin is not None
     for what, held in verdicts.items():
         print(("ok      " if held else "FAILED  ") + what)
     return 0 if all(verdicts.values()) else 1
+
+
+_COUNTS = (
+    "select count(*) from recipesearch_scores",
+    "select count(*) from (select distinct recipe, task, engine, dtype, chat_template from recipesearch_scores)"
+    " as keys",
+    "select count(*) from recipesearch_items",
+)
+
+
+def _judge_era(plain: Results, killed: Results, trials: int) -> dict[str, bool]:
+    one, other = ([row.recipe for row in results.rows] for results in (plain, killed))
+    name = " and ".join(killed.identity["space"])
+    return {
+        f"{name}: total reached exactly: {len(killed.scored)} of {trials}": len(killed.scored) == trials,
+        f"{name}: no trial left running": all(row.state not in ("running", "waiting") for row in killed.rows),
+        f"{name}: same sequence of recipes as uninterrupted: {len(one)} and {len(other)} trials": one
+        == other,
+        f"{name}: same values": [row.values for row in plain.rows] == [row.values for row in killed.rows],
+        f"{name}: same parents": plain.identity["parents"] == killed.identity["parents"],
+    }
 
 
 if __name__ == "__main__":
