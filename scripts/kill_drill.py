@@ -2,10 +2,11 @@
 
     python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid]
 
-With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill waits
-for the change of eras (while there is one to come). Ends with exit code 1 if a finished score was lost, changed
-or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING, if the recipes or
-the parents differ from an uninterrupted run's, or if the last era's winner cannot be traced to the first's.
+With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill
+waits for the change of eras (while there is one to come). Ends with exit code 1 if a finished score was
+lost, changed or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING,
+if the recipes or the parents differ from an uninterrupted run's, or if the second era's parent is no trial of
+the first.
 """
 
 from __future__ import annotations
@@ -197,8 +198,8 @@ def _judge(
 
 _COUNTS = (
     "select count(*) from recipesearch_scores",
-    "select count(*) from (select distinct recipe, task, engine, dtype, chat_template from recipesearch_scores)"
-    " as keys",
+    "select count(*) from (select distinct recipe, task, engine, dtype, chat_template"
+    " from recipesearch_scores) as keys",
     "select count(*) from recipesearch_items",
 )
 

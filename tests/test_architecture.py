@@ -101,7 +101,6 @@ HEAVY_MODULES = {
     "merging/resident.py",
     "merging/stock.py",
     "merging/stream.py",
-    "merging/stub.py",
     "merging/vocabulary.py",
     "zoo/tokenizer.py",
     "zoo/training.py",

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from recipesearch.errors import PlanError
-from recipesearch.plan import load_plan, read_plan
+from recipesearch.plan import load_plan, load_plans, read_plan
 from recipesearch.plan.tokenizer import TEMPLATES
 from recipesearch.zoo import zoo_dir
 
@@ -307,3 +307,102 @@ def test_a_token_may_come_from_a_parent_another_token_or_nowhere(make_plan):
     assert plan.tokenizer.source == "union"
     assert [row.source.kind for row in plan.tokenizer.tokens.values()] == ["parent", "model_token", "zero"]
     assert make_plan(name="plain").tokenizer is None
+
+
+# -- eras
+
+
+ERAS = {
+    "name": "hybrid",
+    "parents": {"base": "zoo:base", "math": "zoo:math", "lang": "zoo:lang"},
+    "base": "base",
+    "objectives": [{"task": "tasks/addition.yaml", "metric": "exact_match"}],
+    "search": {"seed": 3, "trials": 10},
+    "eras": [
+        {"name": "weights", "space": {"weights": {"methods": ["ties"]}}},
+        {
+            "name": "layers",
+            "parents": {"winner": "front:knee", "lang": "zoo:lang"},
+            "space": {"layers": {"depth": [2, 8]}},
+            "search": {"trials": 20},
+        },
+    ],
+}
+
+
+@pytest.fixture
+def write_eras(tmp_path):
+    def write(change=lambda study: None):
+        study = copy.deepcopy(ERAS)
+        change(study)
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+        return tmp_path / "study.yaml"
+
+    return write
+
+
+def test_an_era_says_what_differs_and_has_the_rest_of_the_file(write_eras, tmp_path):
+    weights, layers = load_plans(write_eras())
+    assert (weights.name, weights.era, weights.after) == ("hybrid.weights", "weights", None)
+    assert (layers.name, layers.era, layers.after) == ("hybrid.layers", "layers", "hybrid.weights")
+    assert (weights.search.trials, layers.search.trials) == (10, 20)
+    assert weights.search.seed == layers.search.seed == 3
+    assert weights.base == "base"
+    assert layers.base is None, "it is not among the era's own parents"
+    assert weights.storage_url == layers.storage_url == f"sqlite:///{tmp_path}/hybrid.db"
+    assert load_plan(write_eras()) == weights
+
+
+def test_an_eras_keys_are_overridden_by_its_name_or_number(write_eras):
+    path = write_eras()
+    overrides = ["eras.layers.search.trials=5", "eras.0.space.weights.layer_groups=2", "search.seed=9"]
+    weights, layers = load_plans(path, overrides)
+    assert (layers.search.trials, weights.space.weights.layer_groups) == (5, 2)
+    assert weights.search.seed == layers.search.seed == 9
+    with pytest.raises(PlanError, match="'nothing' is not a section"):
+        load_plans(path, ["eras.nothing.search.trials=5"])
+    with pytest.raises(PlanError, match="name one of the eras"):
+        load_plans(path, ["eras.search=5"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("eras", value=[]), "give a list of eras"),
+        (put("eras", value=["weights"]), "eras.0: an era is a mapping with a name"),
+        (put("eras", 1, "name", value="weights"), "two eras are both called 'weights'"),
+        (put("eras", 1, "name", value="a.b"), "use letters, digits"),
+        (put("eras", 1, "objectives", value=[]), "eras.1: unknown key 'objectives'"),
+        (put("eras", 1, "serch", value={}), "unknown key 'serch': did you mean 'search'"),
+        (put("space", value={"weights": {"methods": ["ties"]}}), "give space, or eras with a space each"),
+        (put("eras", 0, "parents", value={"base": "front:knee", "b": "zoo:b"}), "no era before this one"),
+        (put("eras", 1, "parents", "winner", value="front:best"), "unknown member 'best' of a front"),
+        (put("eras", 1, "parents", "winner", value="front:best reading"), "knee, best addition.exact_match"),
+        (put("eras", 1, "space", "weights", value={"methods": ["linear"]}), "give weights or layers"),
+        (put("after", value="other"), "unknown key 'after'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_with_an_era_is_named(change, words, write_eras):
+    with pytest.raises(PlanError) as caught:
+        load_plans(write_eras(change))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ({"depth": [0, 4]}, "space.layers.depth: give [fewest, most] layers"),
+        ({"depth": [5, 4]}, "not [5, 4]"),
+        ({"depth": [2, 8], "scale": [-0.5, 1.5]}, "space.layers.scale: give a range [low, high] above 0"),
+        ({"depth": [2, 8], "slices": 4}, "space.layers.slices: it belongs to encoding slices, not steps"),
+        ({"depth": [2, 8], "encoding": "slices", "repeats": 3}, "it belongs to encoding slots and steps"),
+        ({"depth": [2, 8], "encodng": "slots"}, "did you mean 'encoding'"),
+    ],
+    ids=str,
+)
+def test_a_layer_space_is_checked(layers, words, write):
+    with pytest.raises(PlanError) as caught:
+        load_plan(write(lambda study: study.update(space={"layers": layers}, base=None)))
+    assert words in str(caught.value)

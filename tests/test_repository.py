@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from recipesearch.merging.parents import read_recipe
-from recipesearch.plan import load_plan
-from recipesearch.preflight import preflight
+from recipesearch.offline import check_offline
+from recipesearch.plan import load_plans
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,8 +20,12 @@ def test_the_readme_lists_every_file_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_study_file_is_a_plan_that_its_parents_fit(path: Path, zoo: Path) -> None:
-    assert preflight(load_plan(path)).space.genes
+def test_every_study_file_passes_check_offline(path: Path, zoo: Path) -> None:
+    """Its parents by the recorded configs, its tasks and metrics by what they state; era after era."""
+    before = None
+    for plan in load_plans(path):
+        before = check_offline(plan, before)
+        assert before.space.genes
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
@@ -35,9 +39,15 @@ def test_every_recipe_file_is_a_recipe_and_names_no_path_of_a_machine(path: Path
 
 def test_the_tables_of_methods_and_keys_in_the_guide_are_complete() -> None:
     from recipesearch.methods import METHODS
-    from recipesearch.plan import EnginePlan, SearchPlan, WeightsPlan
+    from recipesearch.plan import EnginePlan, LayersPlan, SearchPlan, WeightsPlan
 
     guide = (ROOT / "docs" / "guide.md").read_text()
-    keys = [*SearchPlan.model_fields, *EnginePlan.model_fields, *WeightsPlan.model_fields, *METHODS]
+    keys = [
+        *SearchPlan.model_fields,
+        *EnginePlan.model_fields,
+        *WeightsPlan.model_fields,
+        *LayersPlan.model_fields,
+        *METHODS,
+    ]
     assert [key for key in keys if key not in guide] == []
     assert yaml.safe_load((ROOT / "recipesearch/cli/demo.yaml").read_text())["name"] == "demo"

@@ -39,7 +39,8 @@ def load_plans(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, ...]:
         _override(raw, override)
     for key in INTERNAL & raw.keys():
         raise PlanError(f"{path}: unknown key '{key}': relative paths start at the file's own folder")
-    return tuple(read_plan(era, path.parent.absolute(), str(path)) for era in expand(raw, str(path)))
+    folder = path.parent.absolute()
+    return tuple(read_plan(plan, folder, _origin(path, plan)) for plan in expand(raw, str(path)))
 
 
 def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
@@ -67,6 +68,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
         section[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise PlanError(f"--set {override}: the value is not YAML") from error
+
+
+def _origin(path: Path, plan: Mapping[str, Any]) -> str:
+    return f"{path}: era '{plan['era']}'" if plan.get("era") else str(path)
 
 
 def _era(eras: list[Any], name: str) -> Any:
