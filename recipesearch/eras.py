@@ -43,6 +43,19 @@ def members(plan: Plan) -> dict[str, Member]:
     return {reference: _member(checked, results, reference) for reference in wanted}
 
 
+def lineage(plan: Plan, results: Results) -> dict[str, str]:
+    """Where each parent of a study comes from: as its file names it, or a trial of the era before."""
+    found = dict(plan.parents)
+    taken = {name: rule for name, rule in found.items() if rule.startswith(FRONT)}
+    if taken:
+        _, before = open_results(plan.storage_url, plan.after)
+        trials = {row.recipe: row.number for row in reversed(before.rows)}
+        for name, rule in taken.items():
+            digest = results.identity["parents"][name]
+            found[name] = f"trial {trials.get(digest)} of {plan.after} ({rule.removeprefix(FRONT)})"
+    return found
+
+
 def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
     """What stands in for front members that no run has found yet: of the shape of the last era's donor.
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from recipesearch import search
-from recipesearch.eras import members, open_preflight
+from recipesearch.eras import lineage, members, open_preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.plan import Plan, load_plans
@@ -142,6 +142,7 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     card = (recipe.parent / "README.md").read_text()
     assert f"trial {member.trial} of hybrid.weights" in card
     assert "sh rebuild.sh" in card
+    assert lineage(plans[1], results)["winner"].startswith(f"trial {member.trial} of hybrid.weights (best")
     told = yaml.safe_load(recipe.read_text())["recipesearch"]["parents"]["winner"]
     assert told["study"] == "hybrid.weights"
     assert told["digest"] == winner.digest

@@ -39,11 +39,12 @@ def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, R
 
 
 def status(study: str, as_json: bool) -> None:
-    """How far the study is."""
+    """How far the study is, and where its parents come from."""
+    from ..eras import lineage
     from ..inspection.tables import as_table, status_data
 
     plan, results = open_study(study)
-    data = status_data(plan, results)
+    data = status_data(plan, results) | {"parents": lineage(plan, results)}
     if as_json:
         print_json(data)
         return
