@@ -7,10 +7,12 @@ is a recipe, found anew from the database whenever it is asked for, so that noth
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .errors import PlanError, RefusedInput, StudyError
-from .plan import FRONT, Plan
+from .plan import FRONT, ROOM_OPTIONS, Plan
 from .preflight import Member, Preflight, preflight
 from .recipe import Parent
 from .study.results import Results, Row, open_results
@@ -25,6 +27,26 @@ def begun(plan: Plan) -> bool:
     return True
 
 
+def closed(plans: Sequence[Plan]) -> int:
+    """How many of a study file's eras are closed: those before the last one begun, whose fronts are parents.
+
+    Raises PlanError if one of them, or their order, is not what was run.
+    """
+    started = [begun(plan) for plan in plans]
+    if not any(started):
+        return 0
+    last = max(place for place, is_begun in enumerate(started) if is_begun)
+    if not all(started[:last]):
+        missing = plans[started.index(False)].era
+        raise PlanError(
+            f"era '{missing}' has not begun, and '{plans[last].era}' after it has: add new eras at the end, or "
+            "give the study another name"
+        )
+    for place, plan in enumerate(plans[: last + 1]):
+        _require_as_begun(plan, whole=place < last)
+    return last
+
+
 def open_preflight(plan: Plan) -> Preflight:
     """The preflight of a plan whose earlier eras are done, for looking at its results and exporting them."""
     return preflight(plan, members(plan), to_run=False)
@@ -33,14 +55,21 @@ def open_preflight(plan: Plan) -> Preflight:
 def members(plan: Plan) -> dict[str, Member]:
     """The members of the last era's front that a plan names among its parents, by reference.
 
-    Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since.
+    Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since, or
+    if two of the members are one recipe.
     """
     wanted = [reference for reference in plan.parents.values() if reference.startswith(FRONT)]
     if not wanted:
         return {}
     before, results = open_results(plan.storage_url, plan.after)
     checked = open_preflight(before.model_copy(update={"folder": plan.folder}))
-    return {reference: _member(checked, results, reference) for reference in wanted}
+    found = {reference: _member(checked, results, reference) for reference in wanted}
+    _require_distinct(found)
+    if any(checked.pool.tokenizer for _ in found) and plan.engine.threads:
+        import torch
+
+        torch.set_num_threads(plan.engine.threads)  # they are built for their shapes, and once
+    return found
 
 
 def lineage(plan: Plan, results: Results) -> dict[str, str]:
@@ -61,12 +90,55 @@ def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
 
     For checks before a run: they say nothing of the members' content, and of their depth only the donor's.
     """
-    donor = before.pool.parents[before.pool.donor]
+    donor = before.pool.donor
+    parent, shapes = before.pool.parents[donor], before.checkpoints[donor]
     return {
-        reference: Member(replace(donor, digest=_hash(reference)), before.plan.name, None)
+        reference: Member(replace(parent, digest=_hash(reference)), before.plan.name, None, shapes)
         for reference in plan.parents.values()
         if reference.startswith(FRONT)
     }
+
+
+def _require_as_begun(plan: Plan, *, whole: bool) -> None:
+    """Raises PlanError if an era follows another one than it did; ``whole``: or if it is not what was run."""
+    was, results = open_results(plan.storage_url, plan.name)
+    if was.after != plan.after:
+        raise PlanError(
+            f"era '{plan.era}' began after '{was.after}', and now follows '{plan.after}': add new eras at "
+            "the end, or give the study another name"
+        )
+    if not whole:
+        return
+    then, now = _fixed(was), _fixed(plan)
+    parents = preflight(plan, members(plan), to_run=False).pool.parents
+    then["parents"] = dict(results.identity["parents"])
+    now["parents"] = {name: parent.digest for name, parent in parents.items()}
+    if changed := sorted(key for key in now if now[key] != then[key]):
+        raise PlanError(
+            f"era '{plan.era}' is closed since the next one has begun from its front, but its "
+            f"{' and '.join(changed)} changed; undo that, or give the study another name"
+        )
+
+
+def _fixed(plan: Plan) -> dict[str, Any]:
+    """What of a closed era's plan has to stay, its parents aside."""
+    content = plan.model_dump(mode="json", exclude={"storage", "folder", "held_out", "parents"})
+    content["search"].pop("max_failure_rate")
+    content["engine"].pop("timeout")
+    options = content["engine"]["options"]
+    content["engine"]["options"] = {key: options[key] for key in options if key not in ROOM_OPTIONS}
+    return content
+
+
+def _require_distinct(found: Mapping[str, Member]) -> None:
+    seen: dict[str, str] = {}
+    for reference, member in found.items():
+        if member.parent.digest in seen:
+            raise RefusedInput(
+                f"'{seen[member.parent.digest]}' and '{reference}' are one recipe, trial {member.trial} of "
+                f"{member.study}: name one of them as a parent"
+            )
+        seen[member.parent.digest] = reference
 
 
 def _hash(text: str) -> str:
@@ -81,7 +153,9 @@ def _member(checked: Preflight, results: Results, reference: str) -> Member:
             f"'{reference}' is trial {row.number} of {checked.plan.name}, which was scored with other "
             "parents: one has changed since; restore it, or search again under a new name"
         )
-    return Member(Parent(recipe.digest, recipe), checked.plan.name, row.number)
+    return Member(
+        Parent(recipe.digest, recipe), checked.plan.name, row.number, references=checked.references()
+    )
 
 
 def _chosen(results: Results, rule: str) -> Row:

@@ -33,8 +33,9 @@ def check_offline(plan: Plan, before: Preflight | None) -> Preflight:
     checkpoints: dict[str, Checkpoint] = {}
     for name, reference in plan.parents.items():
         if reference in front:
-            assert before
-            parents[name], checkpoints[name] = front[reference].parent, before.checkpoints[before.pool.donor]
+            member = front[reference]
+            assert member.shapes
+            parents[name], checkpoints[name] = member.parent, member.shapes
         else:
             parents[name], checkpoints[name] = _recorded(plan, reference)
     tokenizer = stated_tokenizer(plan, parents)
@@ -55,7 +56,7 @@ def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
         )
     from .merging.recorded import recorded_checkpoint
 
-    name, _, revision = reference.partition("@")
+    name, _, revision = reference.partition("+")[0].partition("@")
     digest = hashlib.sha256(reference.encode()).hexdigest()
     return Parent(digest, name, revision or None), recorded_checkpoint(config)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optuna.distributions import distribution_to_json
+
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
 from .memory import need, require_memory, weight_bytes
@@ -29,16 +31,22 @@ _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
 _NORM = re.compile(r"norm|ln_")
 _LAYER = re.compile(r"\.(\d+)\.")
 # Measured on the demo's database: rows and their indexes.
-_TRIAL_BYTES, _ITEM_BYTES = 8_000, 110
+_TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
 
 
 @dataclass(frozen=True)
 class Member:
-    """A parent that is a member of an earlier era's front, and the study and trial that it comes from."""
+    """A parent that is a member of an earlier era's front, and the study and trial that it comes from.
+
+    ``shapes`` stand for those of a member that is not found yet. ``references`` are how that study's file,
+    and those before it, name its parents.
+    """
 
     parent: Parent
     study: str
     trial: int | None
+    shapes: Checkpoint | None = None
+    references: Mapping[Parent, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,12 @@ class Preflight:
     vocabulary: Settled | None = None
     front: Mapping[str, Member] = field(default_factory=dict)
 
+    def references(self) -> dict[Parent, str]:
+        """How the study file names each parent, and how those of earlier eras name theirs."""
+        earlier = {p: ref for member in self.front.values() for p, ref in member.references.items()}
+        named = zip(self.pool.parents.values(), self.plan.parents.values(), strict=True)
+        return earlier | {parent: reference for parent, reference in named if reference not in self.front}
+
 
 def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: bool = True) -> Preflight:
     """Identifies the parents, reads their headers and builds the space.
@@ -73,8 +87,10 @@ def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: 
         name: taken[reference].parent if reference in taken else identify(reference, plan.folder)
         for name, reference in plan.parents.items()
     }
-    _require_distinct(parents)
-    checkpoints = {name: located.get(name) or shapes(parent) for name, parent in parents.items()}
+    known = {name: taken[ref].shapes for name, ref in plan.parents.items() if ref in taken}
+    checkpoints = {
+        name: located.get(name) or known.get(name) or shapes(parent) for name, parent in parents.items()
+    }
     settled = settle_vocabulary(plan, parents)
     if settled:
         checkpoints = {name: found.with_vocabulary(settled.size) for name, found in checkpoints.items()}
@@ -93,6 +109,7 @@ def fit(
     tokenizer: Tokenizer | None,
 ) -> Preflight:
     """The plan's space over its parents, and the sampler for it. Raises as ``preflight`` does."""
+    _require_distinct(parents)
     _require_mergeable(plan, checkpoints)
     first = next(iter(checkpoints.values()))
     pool = Pool(
@@ -116,15 +133,22 @@ def fit(
 def _require_mergeable(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
     """Raises RefusedInput or PlanError unless the parents can be merged as the plan's space does."""
     if plan.space.layers:
-        require_stackable(checkpoints)
-        if plan.engine.kind == "vllm":
-            require_hostable(checkpoints)
+        _require_layers(plan, checkpoints)
         return
     require_compatible(checkpoints)
     first = next(iter(checkpoints.values()))
     for name in plan.space.weights.filters if plan.space.weights else ():
         if not any(name in tensor for tensor in first.tensors):
             raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
+
+
+def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
+    require_stackable(checkpoints)
+    if hosts := plan.engine.kind == "vllm":
+        require_hostable(next(iter(checkpoints.values())).architecture)
+    from .merging.layered import require_movable  # transformers fills in what configs leave out
+
+    require_movable({name: checkpoint.config for name, checkpoint in checkpoints.items()}, in_place=hosts)
 
 
 def _require_memory(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -201,10 +225,15 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         "parents_bytes": needed.parents,
         "model_bytes": needed.model,
         "cache_bytes": needed.cache,
-        "database_bytes": plan.search.trials * (_TRIAL_BYTES + items * _ITEM_BYTES),
+        "database_bytes": plan.search.trials * (_trial_bytes(checked.space) + items * _ITEM_BYTES),
         "merged_model_bytes": needed.model,
         **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
     }
+
+
+def _trial_bytes(space: Space) -> int:
+    """What a trial's rows take; Optuna keeps each gene's distribution with its value."""
+    return _TRIAL_BYTES + sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
 
 
 def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .eras import begun, members
-from .errors import PlanError, SpaceUsedUp, StudyError, TrialFailed
+from .eras import closed, members
+from .errors import SpaceUsedUp, StudyError, TrialFailed
 from .plan import Plan
 from .preflight import Preflight, preflight
 from .recipe import Parent
 from .score import TaskScore
 from .study.identity import identify_study
-from .study.results import Results, open_results
+from .study.results import Results
 from .study.storage import open_storage, require_free, sole_runner
 from .study.study import Study
 from .workers.supervisor import Supervised
@@ -49,39 +49,16 @@ def run_eras(
     """Runs the eras of a study file one after the other, as ``run`` does; returns the last one's results.
 
     An era is closed once the next one has begun: its front has become parents there. An era whose space is
-    used up has found what there is to find, and the next one follows. Raises PlanError if a closed era is
-    asked for more.
+    used up has found what there is to find, and the next one follows. Raises PlanError if a closed era is not
+    what was run.
     """
-    for plan, following in zip(plans, [*plans[1:], None], strict=True):
-        if following is not None and begun(following):
-            _require_closed(plan, following)
-            continue
+    *earlier, last = plans[closed(plans) if len(plans) > 1 else 0 :]
+    for plan in earlier:
         try:
-            results = run(plan, observe, open_worker)
+            run(plan, observe, open_worker)
         except SpaceUsedUp as end:
-            if following is None:
-                raise
             _LOG.warning("era '%s' ends early: %s", plan.era, end)
-    return results
-
-
-def _require_closed(plan: Plan, following: Plan) -> None:
-    """Raises PlanError if a closed era is not the one that was run."""
-    was, _ = open_results(plan.storage_url, plan.name)
-    then, now = (_fixed(p) for p in (was, plan))
-    if changed := sorted(key for key in now if now[key] != then[key]):
-        raise PlanError(
-            f"era '{plan.era}' is closed since era '{following.era}' has begun from its front, but its "
-            f"{' and '.join(changed)} changed; undo that, or give the study another name"
-        )
-
-
-def _fixed(plan: Plan) -> dict[str, object]:
-    """What of a closed era's plan has to stay."""
-    content = plan.model_dump(mode="json", exclude={"storage", "folder", "held_out"})
-    content["search"].pop("max_failure_rate")
-    content["engine"].pop("timeout")
-    return content
+    return run(last, observe, open_worker)
 
 
 def run(

@@ -86,7 +86,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     folders = directories(parent for parent in recipe.parents() if parent not in steps)
     folders |= {parent: step.folder for parent, step in steps.items()}
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
-    stubbed = with_stub(recipe, folders, scratch / f"{recipe.digest}.config")
+    stubbed = with_stub(recipe, scratch / f"{recipe.digest}.config")
     given = stubbed or recipe
     write_text(local, to_yaml(given, lambda parent: str(folders.get(parent, parent.source)), {}))
     words = stock.command(local, target, recipe.seed, threads, device)

@@ -1,17 +1,24 @@
 """Eras: each a study of its own, whose parents may be members of the last front; kept, resumed, exported."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch import search
+from recipesearch.cli.searching import _needs_of_all
 from recipesearch.eras import lineage, members, open_preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError
 from recipesearch.inspection.export import export
+from recipesearch.merging.materialize import merger
+from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
 from recipesearch.preflight import preflight
 from recipesearch.recipe import Recipe
@@ -82,11 +89,51 @@ def test_a_second_run_changes_nothing_and_the_last_era_may_grow(make_plans: Make
     assert len(grown.scored) == 9
 
 
-def test_an_era_is_closed_once_the_next_has_begun(make_plans: MakePlans) -> None:
+def test_an_era_is_closed_once_the_next_has_begun(make_plans: MakePlans, zoo: Path, tmp_path: Path) -> None:
     run_here(make_plans())
     for change in ({"search": {"trials": 9}}, {"space": {"weights": {"methods": ["linear", "slerp"]}}}):
-        with pytest.raises(PlanError, match="era 'weights' is closed since era 'layers' has begun"):
+        with pytest.raises(PlanError, match="era 'weights' is closed since the next one has begun"):
             run_here(make_plans(eras=(WEIGHTS | change, LAYERS)))
+    # What may differ when a study is resumed may differ here: a parent's place, for instance.
+    (tmp_path / "elsewhere").symlink_to(zoo / "math")
+    moved = {"math": str(tmp_path / "elsewhere"), "lang": "zoo:lang"}
+    assert len(run_here(make_plans(parents=moved)).scored) == 7
+
+
+def test_eras_are_added_at_the_end_only(make_plans: MakePlans) -> None:
+    before = run_here(make_plans())
+    between = LAYERS | {"name": "between"}
+    with pytest.raises(PlanError, match="era 'between' has not begun, and 'layers' after it has"):
+        run_here(make_plans(eras=(WEIGHTS | {"search": {"trials": 9}}, between, LAYERS)))
+    assert history(run_here(make_plans())) == history(before), "nothing was run"
+    last = LAYERS | {"name": "last", "search": {"trials": 5}}
+    assert len(run_here(make_plans(eras=(WEIGHTS, LAYERS, last))).scored) == 5
+
+
+def test_two_names_for_one_member_are_refused_with_its_trial(
+    make_plans: MakePlans, small_tasks: dict[str, str]
+) -> None:
+    twice = {"a": "front:best addition_b_search.exact_match", "b": "front:knee", "lang": "zoo:lang"}
+    alone = [{"task": small_tasks["addition_b_search"], "metric": "exact_match"}]
+    plans = make_plans(eras=(WEIGHTS, LAYERS | {"parents": twice}), objectives=alone, trials=4)
+    with pytest.raises(RefusedInput, match=r"are one recipe, trial \d of hybrid\.weights: name one"):
+        run_here(plans)
+
+
+def test_check_finds_what_a_vocabulary_would_cost_the_second_era(
+    make_plans: MakePlans, zoo: Path, tmp_path: Path
+) -> None:
+    """Before the first era's budget is spent, not after."""
+    lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
+    weights = WEIGHTS | {"tokenizer": {"source": "union"}}
+    layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}
+    plans = make_plans(eras=(weights, layers), parents={"math": "zoo:math", "lang": lang})
+    with pytest.raises(RefusedInput, match=r"'winner' and 'math'.*have \d+ and 48 tokens"):
+        list(_needs_of_all(plans))
+    both = {"math": "zoo:math", "lang": lang}
+    based = WEIGHTS | {"tokenizer": {"source": "base"}}
+    fitting = make_plans(eras=(based, layers), parents=both, base="math")
+    assert [need["parents"] for need in _needs_of_all(fitting)] == [2, 2]
 
 
 @pytest.mark.parametrize("at", ["the last recipe of the first era", "the first of the second"])
@@ -132,10 +179,22 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     winner = checked.pool.parents["winner"]
     row = next(row for row in results.rows if row.seed == "splice winner+math")
     recipe = export(checked, results, row, tmp_path / "winner")
-    names = {file.name for file in recipe.parent.iterdir()}
+    assert verify(recipe).command == "sh rebuild.sh"
+    script = recipe.parent / "rebuild.sh"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", script.name], cwd=script.parent, env=environment, check=True, capture_output=True)
+    ours = merger(checked.space.express(row.genome).parents()).stream(checked.space.express(row.genome))
+    assert require_equal(ours, script.parent / "model") == 39
+    # Again, into the same folder: what the first export left is not taken for the second's.
+    _, first = open_results(plans[0].storage_url, plans[0].name)
+    export(open_preflight(plans[0]), first, first.knee(), tmp_path / "winner")
+    assert not script.exists()
+    assert verify(recipe).command != "sh rebuild.sh"
+    recipe = export(checked, results, row, tmp_path / "winner")
+    built = {"model", f"parent-{winner.digest[:12]}"}
+    names = {file.name for file in recipe.parent.iterdir()} - built
     assert names == {"recipe.yaml", f"parent-{winner.digest[:12]}.yaml", "rebuild.sh", "README.md"}
     proof = verify(recipe)
-    assert proof.command == "sh rebuild.sh"
     assert proof.tensors == 2 * 39, "its ancestor's, and its own"
     assert len(proof.scores) == 2
     member = members(plans[1])["front:best addition_b_search.exact_match"]
@@ -167,8 +226,6 @@ def test_an_aligned_winner_is_a_parent_of_one_vocabulary(
     make_plans: MakePlans, zoo: Path, tmp_path: Path
 ) -> None:
     """The hybrid of 2403.13187: one of its parents has more tokens than the others."""
-    from vocabularies import PLAIN, SPECIAL, respoken
-
     lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
     weights = WEIGHTS | {"tokenizer": {"source": "base"}}
     layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}

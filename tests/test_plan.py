@@ -395,7 +395,10 @@ def test_what_is_wrong_with_an_era_is_named(change, words, write_eras):
     [
         ({"depth": [0, 4]}, "space.layers.depth: give [fewest, most] layers"),
         ({"depth": [5, 4]}, "not [5, 4]"),
-        ({"depth": [2, 8], "scale": [-0.5, 1.5]}, "space.layers.scale: give a range [low, high] above 0"),
+        (
+            {"depth": [2, 8], "scale": [-0.5, 1.5]},
+            "space.layers.scale: give a range [low, high] from 0.001 up",
+        ),
         ({"depth": [2, 8], "slices": 4}, "space.layers.slices: it belongs to encoding slices, not steps"),
         ({"depth": [2, 8], "encoding": "slices", "repeats": 3}, "it belongs to encoding slots and steps"),
         ({"depth": [2, 8], "encodng": "slots"}, "did you mean 'encoding'"),

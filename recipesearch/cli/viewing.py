@@ -16,7 +16,9 @@ def open_study(study: str) -> tuple[Plan, Results]:
 
     Of a study file with eras the last one begun, or the one named: ``FILE#ERA``.
     """
-    place, _, name = (study, "", "") if Path(study).exists() else study.partition("#")
+    place, mark, name = study.rpartition("#")
+    if not mark or Path(study).exists():
+        place, name = study, ""
     if Path(place).suffix in (".yaml", ".yml"):
         return open_planned(load_plans(Path(place)), name or None)
     url = place if "://" in place else f"sqlite:///{Path(place).absolute()}"

@@ -6,8 +6,10 @@ folder ``parent-DIGEST`` beside it: recipesearch reads the recipe, stock mergeki
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,16 @@ from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
 _TOKENIZER = "tokenizer"
+_OURS = re.compile(r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|recipe\.(stock\.yaml|config)|tokenizer")
+
+Refer = Callable[[Parent], str]
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier export has left beside its recipe; models that were built there stay."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if _OURS.fullmatch(file.name):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def ancestors(recipe: Recipe) -> list[Parent]:
@@ -36,15 +48,16 @@ def beside(parent: Parent) -> str:
     return _stem(parent) + (f"+{parent.adapter}" if parent.adapter else "")
 
 
-def write_ancestors(recipe: Recipe, folder: Path) -> None:
-    """Writes a recipe's ancestors into its folder."""
+def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: bool) -> None:
+    """Writes a recipe's ancestors into its folder; ``refer`` gives the reference to any parent."""
     for parent in ancestors(recipe):
         assert isinstance(parent.source, Recipe)
-        own = with_tokenizer_beside(parent.source, folder, f"{_stem(parent)}.{_TOKENIZER}", portable=False)
-        write_text(folder / f"{_stem(parent)}.yaml", to_yaml(own, _refer, {}))
+        name = f"{_stem(parent)}.{_TOKENIZER}"
+        own = with_tokenizer_beside(parent.source, folder, name, portable=portable)
+        write_text(folder / f"{_stem(parent)}.yaml", to_yaml(own, refer, {}))
 
 
-def write_script(recipe: Recipe, folder: Path, conditions: Conditions) -> bool:
+def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:
     """Writes the stock commands that rebuild a recipe, its ancestors first, if one on the recipe will not do.
 
     Returns whether it did.
@@ -53,9 +66,9 @@ def write_script(recipe: Recipe, folder: Path, conditions: Conditions) -> bool:
     for parent in ancestors(recipe):
         assert isinstance(parent.source, Recipe)
         # Parents are built on the CPU, wherever candidates live.
-        file = _for_stock(parent.source, folder, _stem(parent))
+        file = _for_stock(parent.source, folder, _stem(parent), refer)
         commands.append(_merge(file, _stem(parent), parent.source.seed, conditions, cuda=False))
-    file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem)
+    file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem, refer)
     commands.append(_merge(file, OUTPUT, recipe.seed, conditions, cuda=conditions.device == "cuda"))
     if needed := len(commands) > 1 or file != RECIPE_FILE:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
@@ -77,23 +90,18 @@ def stock_reads(references: Iterable[str]) -> bool:
     return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
 
 
-def _for_stock(recipe: Recipe, folder: Path, stem: str) -> str:
+def _for_stock(recipe: Recipe, folder: Path, stem: str, refer: Refer) -> str:
     """The name of the file that stock mergekit is given: the recipe's, or one with a stub for its base."""
     if recipe.path is None:
         return f"{stem}.yaml"
-    from ..merging.materialize import directories
     from ..merging.stub import with_stub
 
     name, config = f"{stem}.stock.yaml", f"{stem}.config"
-    stubbed = with_stub(recipe, directories(recipe.parents()), folder / config)
+    stubbed = with_stub(recipe, folder / config)
     if stubbed is None:
         return f"{stem}.yaml"
-    write_text(folder / name, to_yaml(stubbed, lambda p: config if p == stubbed.base else _refer(p), {}))
+    write_text(folder / name, to_yaml(stubbed, lambda p: config if p == stubbed.base else refer(p), {}))
     return name
-
-
-def _refer(parent: Parent) -> str:
-    return beside(parent) if isinstance(parent.source, Recipe) else parent.reference
 
 
 def _merge(file: str, output: str, seed: int, conditions: Conditions, *, cuda: bool) -> str:

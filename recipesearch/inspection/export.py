@@ -14,7 +14,16 @@ from ..preflight import Preflight
 from ..recipe import Parent, Recipe
 from ..recipe_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
-from .bundle import RECIPE_FILE, beside, stock_reads, with_tokenizer_beside, write_ancestors, write_script
+from .bundle import (
+    RECIPE_FILE,
+    ancestors,
+    beside,
+    clear,
+    stock_reads,
+    with_tokenizer_beside,
+    write_ancestors,
+    write_script,
+)
 from .card import model_card
 
 
@@ -35,16 +44,17 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
             "or search again under a new name"
         )
     references = _references(checked, recipe, folder, portable)
-    conditions = conditions_of(results.identity)
+    conditions, refer = conditions_of(results.identity), references.__getitem__
     provenance = _provenance(checked, results, row)
     target = folder / RECIPE_FILE
     try:
+        clear(folder)
         written = with_tokenizer_beside(recipe, folder, portable=portable)
-        write_ancestors(recipe, folder)
-        text = to_yaml(written, lambda parent: references[parent], provenance)
+        write_ancestors(recipe, folder, refer, portable=portable)
+        text = to_yaml(written, refer, provenance)
         write_text(target, text)
-        script = write_script(recipe, folder, conditions)
         stock = stock_reads(references.values())
+        script = stock and write_script(recipe, folder, refer, conditions)
         write_text(folder / "README.md", model_card(checked, results, row, text, stock=stock, script=script))
     except OSError as error:
         raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
@@ -52,16 +62,17 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
 
 
 def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
-    written = {
-        checked.pool.parents[name]: _portable(text, checked.plan.folder, folder)
-        for name, text in checked.plan.parents.items()
-    }
+    """How a recipe and its ancestors name their parents."""
+    written = checked.references()
+    merged = [recipe, *(a.source for a in ancestors(recipe) if isinstance(a.source, Recipe))]
     references: dict[Parent, str] = {}
-    for parent in recipe.parents():
+    for parent in (parent for one in merged for parent in one.parents()):
         if isinstance(parent.source, Recipe):
             references[parent] = beside(parent)
+        elif portable and parent in written:
+            references[parent] = _portable(written[parent], checked.plan.folder, folder)
         else:
-            references[parent] = written[parent] if portable else parent.reference
+            references[parent] = parent.reference
     return references
 
 

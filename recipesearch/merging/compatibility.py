@@ -11,6 +11,18 @@ from ..errors import RefusedInput
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint
 
 _LOG = logging.getLogger("recipesearch")
+# What names and dates a config, or is for training: no score depends on it.
+_NO_MATTER = CONFIG_NOISE | {
+    "attention_dropout",
+    "dtype",
+    "hidden_dropout",
+    "initializer_range",
+    "pad_token_id",  # padding is masked
+    "pretraining_tp",
+    "torch_dtype",
+    "unsloth_version",
+    "use_cache",
+}
 # Config keys that make a layer differ by its number alone, in no list that could be rewritten.
 _BY_PLACE = ("scale_attn_by_inverse_layer_idx", "dense_attention_every_n_layers")
 
@@ -23,14 +35,18 @@ def require_stackable(checkpoints: Mapping[str, Checkpoint]) -> None:
     for name, checkpoint in checkpoints.items():
         if special := next((key for key in _BY_PLACE if checkpoint.config.get(key)), None):
             raise RefusedInput(f"parent '{name}': its layers depend on their place ({special}): not movable")
-        first = {tensor: header.shape for tensor, header in checkpoint.layer_tensors(0).items()}
+        pattern = {tensor: header.shape for tensor, header in checkpoint.layer_tensors(0).items()}
         for layer in range(1, checkpoint.layers):
-            if {t: header.shape for t, header in checkpoint.layer_tensors(layer).items()} != first:
+            if {t: header.shape for t, header in checkpoint.layer_tensors(layer).items()} != pattern:
                 raise RefusedInput(
                     f"parent '{name}': layer {layer} has other tensors than layer 0, so that not every layer "
                     "can follow every other; search weights instead"
                 )
     require_compatible({name: checkpoint.with_depth(1) for name, checkpoint in checkpoints.items()})
+    (first_name, first), *others = checkpoints.items()
+    for name, other in others:  # a tied head is its parent's embeddings, which another's would not be
+        where = f"parents '{first_name}' and '{name}'"
+        _same(where, "kinds of heads", _kind_of_head(first), _kind_of_head(other))
 
 
 def require_compatible(checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -69,16 +85,20 @@ def warn_unless_alike(checkpoints: Mapping[str, Checkpoint]) -> bool:
 
 
 def _donated(checkpoint: Checkpoint) -> list[object]:
-    """Config and tokenizer files, without what dates or names them; a recipe says its dtype itself."""
-    noise = CONFIG_NOISE | {"dtype", "torch_dtype"}
-    contents: list[object] = []
-    for name in ("config.json", *COMPANIONS):
+    """Config and tokenizer files, without what moves no score; a recipe says its dtype itself."""
+    contents: list[object] = [{k: v for k, v in checkpoint.config.items() if k not in _NO_MATTER}]
+    for name in COMPANIONS:
         file = checkpoint.directory / name
         content: object = file.read_bytes() if file.exists() else None
         if name.endswith("config.json") and file.exists():
-            content = {k: v for k, v in json.loads(file.read_text("utf-8")).items() if k not in noise}
+            content = {k: v for k, v in json.loads(file.read_text("utf-8")).items() if k not in _NO_MATTER}
         contents.append(content)
     return contents
+
+
+def _kind_of_head(checkpoint: Checkpoint) -> str:
+    own = any(name.startswith("lm_head.") for name in checkpoint.tensors)
+    return "untied" if own and not checkpoint.config.get("tie_word_embeddings") else "tied"
 
 
 def _heads(config: Mapping[str, Any]) -> dict[str, object]:
@@ -109,7 +129,7 @@ def _same_tensors(where: str, one: Checkpoint, other: Checkpoint) -> None:
             sizes = [str(checkpoint.config.get("vocab_size")) for checkpoint in (one, other)]
             hint = (
                 f"; their vocabularies have {' and '.join(sizes)} tokens: align them with "
-                "tokenizer: {source: union}"
+                "tokenizer: {source: union}, in a space of weights"
                 if sizes[0] != sizes[1]
                 else ""
             )

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
+from ..errors import RefusedInput
 from ..recipe import Parent, Recipe, Slice
 from .headers import PER_LAYER
+from .parents import model_directory
+
+# What a layer reads in its model's config, beside sizes, which show in the tensors' shapes.
+_READ_BY_LAYERS = ("hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_parameters", "sliding_window")
 
 ConfigOf = Callable[[Parent], PretrainedConfig]
 
@@ -27,6 +33,13 @@ def configs(folders: Mapping[Parent, Path]) -> ConfigOf:
         return known[parent]
 
     return config_of
+
+
+def expected_config(parent: Parent) -> PretrainedConfig:
+    """A parent's config; a recipe's as it will have it once it is built, its vocabulary's size aside."""
+    if isinstance(parent.source, Recipe):
+        return output_config(parent.source, expected_config)
+    return AutoConfig.from_pretrained(model_directory(parent))
 
 
 def output_config(recipe: Recipe, config_of: ConfigOf) -> PretrainedConfig:
@@ -51,6 +64,31 @@ def output_config(recipe: Recipe, config_of: ConfigOf) -> PretrainedConfig:
 def shape(config: PretrainedConfig) -> tuple[object, ...]:
     """What a path decides of a config: the depth, and of what kind each layer is."""
     return (config.num_hidden_layers, *(getattr(config, key, None) for key in PER_LAYER))
+
+
+def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool) -> None:
+    """Raises RefusedInput unless a layer of any of these parents, by raw config, computes the same in each.
+
+    A moved layer keeps its own kind, and reads everything else in the donor's config. ``in_place``: for an
+    engine in which the kind belongs to the place.
+    """
+    read = {name: CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw)) for name, raw in configs.items()}
+    (first_name, first), *others = read.items()
+    for name, other in others:
+        for key in _READ_BY_LAYERS:
+            ours, theirs = getattr(first, key, None), getattr(other, key, None)
+            if ours != theirs:
+                raise RefusedInput(
+                    f"parents '{first_name}' and '{name}' have different {key} ({ours} and {theirs}), which "
+                    "their layers were trained with: layers of both cannot follow each other"
+                )
+    for key in PER_LAYER if in_place else ():
+        kinds = {str(kind) for config in read.values() for kind in getattr(config, key, None) or ()}
+        if len(kinds) > 1:
+            raise RefusedInput(
+                f"the parents' layers are of several kinds ({', '.join(sorted(kinds))}), which in vLLM stay "
+                "where they are: set engine.kind to transformers"
+            )
 
 
 def has_lists(config: PretrainedConfig) -> bool:

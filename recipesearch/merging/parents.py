@@ -62,7 +62,7 @@ def locate(reference: str, folder: Path) -> Path | None:
 def recorded_config(reference: str, folder: Path) -> Path | None:
     """Where the recorded config of a hub model lies beside a study (``configs/ORG/NAME.json``); None for what
     is no hub id, or has its files here."""
-    name, _, _ = reference.partition("@")
+    name = reference.partition("+")[0].partition("@")[0]
     if resolve(reference) is not None or _local(name, folder).exists() or not _HUB_ID.fullmatch(name):
         return None
     return folder / "configs" / f"{name}.json"

@@ -80,5 +80,11 @@ def _saved(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _header(config_file: Path, tensor: torch.Tensor) -> TensorHeader:
-    dtype = _STORED[str(tensor.dtype).removeprefix("torch.")]
-    return TensorHeader(config_file, dtype, tuple(tensor.shape), 0, tensor.numel() * tensor.element_size())
+    name = str(tensor.dtype).removeprefix("torch.")
+    return TensorHeader(
+        config_file,
+        _STORED.get(name, name.upper()),
+        tuple(tensor.shape),
+        0,
+        tensor.numel() * tensor.element_size(),
+    )

@@ -8,7 +8,6 @@ tensors. passthrough reads no tensor of its base: so the base may be a folder wi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,21 +16,19 @@ from safetensors.torch import save_file
 from ..methods import METHODS
 from ..recipe import Parent, Recipe
 from .headers import COMPANIONS
-from .layered import configs, has_lists, output_config
+from .layered import expected_config, has_lists, output_config
+from .shapes import shapes_folder
 
 
-def with_stub(recipe: Recipe, folders: Mapping[Parent, Path], target: Path) -> Recipe | None:
-    """The recipe with a stub at ``target`` for its base, for stock mergekit only; None if it needs none.
-
-    ``folders`` are the parents' own.
-    """
+def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
+    """The recipe with a stub at ``target`` for its base, for stock mergekit only; None if it needs none."""
     if recipe.path is None or METHODS[recipe.method].base != "ignored":
         return None
-    config = output_config(recipe, configs(folders))
+    config = output_config(recipe, expected_config)
     if not has_lists(config):
         return None
     config.save_pretrained(target)
-    donor = folders[recipe.base or recipe.parents()[0]]
+    donor = shapes_folder(recipe.base or recipe.parents()[0])
     for name in COMPANIONS:
         if (donor / name).exists():
             shutil.copy(donor / name, target / name)

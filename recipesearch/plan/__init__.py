@@ -7,7 +7,7 @@ eras.py        a file of several eras, as a plan for each
 reading.py     from a file to a Plan, or to what is wrong with it
 """
 
-from .engine import EnginePlan
+from .engine import ROOM_OPTIONS, EnginePlan
 from .eras import FRONT, era_name
 from .layers import LayersPlan
 from .objective import ObjectivePlan
@@ -20,6 +20,7 @@ from .weights import WeightsPlan
 
 __all__ = [
     "FRONT",
+    "ROOM_OPTIONS",
     "EnginePlan",
     "LayersPlan",
     "ObjectivePlan",

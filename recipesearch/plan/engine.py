@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from .section import Section
 
 # vLLM's arguments that are not the user's: what is merged and scored decides them.
+# Options that decide how much fits, not what is computed: a study may go on with others.
+ROOM_OPTIONS = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
 _SET_BY_US = ("model", "tokenizer", "dtype", "seed", "worker_extension_cls", "quantization", "enable_lora")
 
 

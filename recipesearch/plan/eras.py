@@ -27,6 +27,7 @@ def expand(raw: Mapping[str, Any], origin: str) -> list[dict[str, Any]]:
     if "space" in raw:
         raise PlanError(f"{origin}: give space, or eras with a space each; not both")
     shared = {key: value for key, value in raw.items() if key != "eras"}
+    _require_shared(shared, origin)
     plans: list[dict[str, Any]] = []
     for place, era in enumerate(eras):
         _require_era(era, place, [str(plan["era"]) for plan in plans], origin)
@@ -36,12 +37,12 @@ def expand(raw: Mapping[str, Any], origin: str) -> list[dict[str, Any]]:
 
 def _plan(shared: Mapping[str, Any], era: Mapping[str, Any], before: str | None) -> dict[str, Any]:
     parents = era.get("parents", shared.get("parents"))
-    inherited = shared.get("base") if shared.get("base") in (parents or ()) else None
+    inherited = shared.get("base") if shared.get("base") in list(parents or ()) else None
     search = {**(shared.get("search") or {}), **(era.get("search") or {})}
     study = str(shared.get("name", ""))
     return {
-        "storage": f"sqlite:///{study}.db",  # one for all eras
         **shared,
+        "storage": shared.get("storage") or f"sqlite:///{study}.db",  # one for all eras
         "name": era_name(study, str(era["name"])),
         "era": str(era["name"]),
         "after": before,
@@ -51,6 +52,14 @@ def _plan(shared: Mapping[str, Any], era: Mapping[str, Any], before: str | None)
         **({"search": search} if search else {}),
         "tokenizer": era.get("tokenizer", shared.get("tokenizer")),
     }
+
+
+def _require_shared(shared: Mapping[str, Any], origin: str) -> None:
+    if not shared.get("name") or not isinstance(shared["name"], str):
+        raise PlanError(f"{origin}: name: the study needs one")
+    for key in ("parents", "search"):
+        if not isinstance(shared.get(key) or {}, Mapping):
+            raise PlanError(f"{origin}: {key}: it is a section of the study file")
 
 
 def _require_era(era: Any, place: int, names: Sequence[str], origin: str) -> None:
@@ -64,5 +73,8 @@ def _require_era(era: Any, place: int, names: Sequence[str], origin: str) -> Non
         raise PlanError(f"{where}: era name '{era['name']}': use letters, digits, '-' and '_'")
     if era["name"] in names:
         raise PlanError(f"{where}: two eras are both called '{era['name']}'")
+    for key in ("parents", "search"):
+        if not isinstance(era.get(key) or {}, Mapping):
+            raise PlanError(f"{where}: {key}: it is a section")
     if "space" not in era:
         raise PlanError(f"{where}: the era has no space")

@@ -10,6 +10,8 @@ from .section import BadKey, Range, Section
 
 Donor = Literal["first", "path", "any"]
 
+_LEAST = 0.001  # of W, which is written with four decimals
+
 
 class LayersPlan(Section):
     """Paths through the parents' layers ("data-flow space" of Akiba et al., 2403.13187).
@@ -37,8 +39,10 @@ class LayersPlan(Section):
         fewest, most = self.depth
         if not 1 <= fewest <= most:
             raise BadKey("depth", f"give [fewest, most] layers, at least 1: not [{fewest}, {most}]")
-        if self.scale is not None and not 0 < self.scale[0] < self.scale[1]:
-            raise BadKey("scale", "give a range [low, high] above 0: a norm hides a factor, but not a sign")
+        if self.scale is not None and not _LEAST <= self.scale[0] < self.scale[1]:
+            raise BadKey(
+                "scale", f"give a range [low, high] from {_LEAST} up: a norm hides a factor, but not a sign"
+            )
         for key, encodings in (("slices", ("slices",)), ("repeats", ("slots", "steps"))):
             stated = getattr(self, key) != type(self).model_fields[key].default
             if stated and self.encoding not in encodings:

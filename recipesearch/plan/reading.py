@@ -37,8 +37,10 @@ def load_plans(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, ...]:
         raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
     for override in overrides:
         _override(raw, override)
-    for key in INTERNAL & raw.keys():
-        raise PlanError(f"{path}: unknown key '{key}': relative paths start at the file's own folder")
+    if "folder" in raw:
+        raise PlanError(f"{path}: unknown key 'folder': relative paths start at the file's own folder")
+    for key in sorted(INTERNAL & raw.keys()):
+        raise PlanError(f"{path}: unknown key '{key}': {nearest(key, _fields_at([]))}")
     folder = path.parent.absolute()
     return tuple(read_plan(plan, folder, _origin(path, plan)) for plan in expand(raw, str(path)))
 

@@ -24,6 +24,7 @@ from .paths import Layers, Step, encoding
 from .pool import Pool
 
 _DECIMALS = 4  # of W
+_MOST = 1e30  # of a product of W, and of its reciprocal: beyond it no dtype holds the weights
 _DIGITS = 9  # of a scale: more than any dtype that a model is served in
 
 
@@ -56,8 +57,8 @@ class LayerSpace:
     def express(self, genome: Genome) -> Recipe:
         """The recipe of a complete genome. Total: every genome in range expresses a valid recipe.
 
-        A path that is too short starts with the donor's first layers, which have no W. Raises KeyError if a
-        gene is missing.
+        A path that is too short starts with the donor's first layers, which have no W (of slots, the
+        likeliest are in). Raises KeyError if a gene is missing.
         """
         if missing := self.genes.keys() - genome.keys():
             raise KeyError(min(missing))
@@ -126,7 +127,7 @@ class LayerSpace:
         """The path with the factors that W comes to: 1 over the product of all W so far."""
         product, scaled, before = 1.0, [], None
         for step in path:
-            product *= self._scale(genome, before, step)
+            product = min(max(product * self._scale(genome, before, step), 1 / _MOST), _MOST)
             scaled.append(_Scaled(step.parent, step.layer, float(f"{1 / product:.{_DIGITS}g}")))
             before = step
         return scaled

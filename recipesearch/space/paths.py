@@ -17,11 +17,13 @@ from typing import NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from ..errors import PlanError
 from ..plan import LayersPlan
 from .choice import Genome
 
 _LIKELY, _UNLIKELY = 0.5 + 2 / 6, 0.5 - 2 / 6  # two of CMA-ES's first standard deviations, 1/6
 _SKIP = "-"
+_MOST_OPTIONS = 500
 
 
 class Step(NamedTuple):
@@ -130,6 +132,11 @@ class Steps:
             names = [name for name, depth in depths.items() if int(place) < depth]
             turns = (itertools.product(names, repeat=count) for count in range(1, plan.repeats + 1))
             options = ["+".join(turn) for turn in itertools.chain.from_iterable(turns)]
+            if len(options) > _MOST_OPTIONS:
+                raise PlanError(
+                    f"space.layers.repeats: {plan.repeats} of {len(names)} parents make {len(options)} "
+                    f"choices at each depth; at most {_MOST_OPTIONS} are searched"
+                )
             self.genes[f"step.{place}"] = CategoricalDistribution((*options, _SKIP))
 
     def read(self, genome: Genome) -> list[Step]:

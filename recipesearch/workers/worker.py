@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from ..alignment import live_donor
 from ..engines.choice import open_engine
 from ..errors import RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
-from ..plan import Plan
+from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
 from ..scoring.scorer import Scorer
@@ -19,8 +19,6 @@ from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
 from .goals import load_all_goals
 
-# Options that decide how much fits, not what is computed: a study may go on with others.
-_ROOM = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -66,7 +64,7 @@ class Worker:
             self._engine.versions,
             plan.engine.dtype,
             self._template,
-            {name: value for name, value in plan.engine.options.items() if name not in _ROOM},
+            {name: value for name, value in plan.engine.options.items() if name not in ROOM_OPTIONS},
         )
         self.ready = Ready(conditions, [task.hash for task in tasks], [task.hash for task in held_out])
 

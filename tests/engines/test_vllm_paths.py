@@ -5,7 +5,7 @@ import pytest
 from recipesearch.alignment import live_donor
 from recipesearch.engines.choice import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
-from recipesearch.merging.hosting import require_hostable
+from recipesearch.merging.layered import require_movable
 from recipesearch.merging.shapes import shapes
 from recipesearch.preflight import preflight
 from recipesearch.recipe import Recipe, Slice, Source
@@ -58,8 +58,12 @@ def test_a_layer_study_runs_and_every_candidate_is_scored(make_plan, environment
 
 def test_layers_of_other_kinds_than_the_live_models_are_refused(random_model, open_vllm):
     gemma = random_model("Gemma2", 0, True)
-    with pytest.raises(RefusedInput, match="layers of several kinds"):
-        require_hostable({"gemma": shapes(gemma)})
+    stated = shapes(gemma).config
+    published = {key: value for key, value in stated.items() if key != "layer_types"}
+    for config in (stated, published):  # what is on the hub leaves the list out
+        with pytest.raises(RefusedInput, match="layers are of several kinds"):
+            require_movable({"gemma": config}, in_place=True)
+        require_movable({"gemma": config}, in_place=False)
     engine = open_vllm([gemma])
     swapped = tuple(Slice((Source(gemma, (layer, layer + 1)),)) for layer in (1, 0))
     with pytest.raises(TrialFailed, match="another kind of attention"):

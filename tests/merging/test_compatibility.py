@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from recipesearch.errors import RefusedInput
-from recipesearch.merging.compatibility import require_compatible
+from recipesearch.merging.compatibility import require_compatible, require_stackable, warn_unless_alike
 from recipesearch.merging.headers import read_checkpoint
 
 
@@ -93,3 +93,43 @@ def test_a_head_may_be_absent_only_where_it_is_tied(random_llama):
     require_compatible({"tied": tied, "untied": untied})
     require_compatible({"untied": untied, "tied": tied})
     refused(untied, changed(tied, tie_word_embeddings=False), "lm_head.weight")
+
+
+# -- layers that follow each other
+
+
+def test_layers_may_come_from_parents_of_other_depths(one):
+    require_stackable({"four": one, "six": one.with_depth(6)})
+    with pytest.raises(RefusedInput, match="layer counts"):
+        require_compatible({"four": one, "six": one.with_depth(6)})
+
+
+def test_heads_of_one_kind_only(one):
+    tied = changed(one, tie_word_embeddings=True)
+    tied = replace(tied, tensors={n: h for n, h in tied.tensors.items() if n != "lm_head.weight"})
+    require_stackable({"one": tied, "other": tied})
+    with pytest.raises(RefusedInput, match="different kinds of heads"):
+        require_stackable({"tied": tied, "untied": one})
+
+
+def test_layers_that_are_unlike_or_bound_to_their_place_do_not_move(one):
+    fewer = {n: h for n, h in one.tensors.items() if n != "model.layers.2.mlp.up_proj.weight"}
+    with pytest.raises(RefusedInput, match="layer 2 has other tensors than layer 0"):
+        require_stackable({"odd": replace(one, tensors=fewer)})
+    with pytest.raises(RefusedInput, match="depend on their place"):
+        require_stackable({"gpt2": changed(one, scale_attn_by_inverse_layer_idx=True)})
+
+
+def test_layers_keep_what_they_were_trained_with_or_do_not_move(one):
+    from recipesearch.merging.layered import require_movable
+
+    raw = dict(one.config)
+    require_movable({"one": raw, "other": raw | {"attention_dropout": 0.5}}, in_place=True)
+    for change in ({"rms_norm_eps": 1e-3}, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}):
+        with pytest.raises(RefusedInput, match="which their layers were trained with"):
+            require_movable({"one": raw, "other": raw | change}, in_place=False)
+
+
+def test_what_is_for_training_makes_no_parents_unlike(one):
+    assert warn_unless_alike({"one": one, "other": changed(one, use_cache=False, attention_dropout=0.1)})
+    assert not warn_unless_alike({"one": one, "other": changed(one, rms_norm_eps=1e-3)})
