@@ -3,12 +3,12 @@
     python scripts/bench_layers.py [--trials 120] [--zoos 0 1 2] [--seeds 0 1 2] [--folder runs/bench_layers]
 
 Parents math and lang, no base. One number, addition in language B (sampler auto): the weight space of the
-demo; the layer space by each encoding, without and with scales W; and both in turn, half of the recipes each:
-an era of weights, then one of layers (steps) over its winner and the parents. The winner is the best on search
-items; its held-out score is printed. Beside them a path that was found by hand, and the recipes that each arm
-needed for 90% of what that has on search items. Then two objectives, addition and reading in B (nsga2,
-population 10): the hypervolume from (0, 0) of the held-out scores of the front of the search. Prints Markdown;
-± is one standard error. The folder keeps the studies: the same command resumes.
+demo; the layer space by each encoding, without and with scales W; and both in turn, half of the recipes
+each: an era of weights, then one of layers (steps) over its winner and the parents. The winner is the best
+on search items; its held-out score is printed. Beside them a path that was found by hand, and the recipes
+that each arm needed for 90% of what that has on search items. Then two objectives, addition and reading in B
+(nsga2, population 10): the hypervolume from (0, 0) of the held-out scores of the front of the search. ± is
+one standard error. Prints Markdown. The folder keeps the studies: the same command resumes.
 """
 
 from __future__ import annotations
@@ -214,15 +214,14 @@ def _print_one_number(found: Table, zoos: Sequence[int], seeds: Sequence[int]) -
         finals = {key: _winner(one.one_number[arm]).final for key, one in found.items()}
         gains = [final - _winner(found[key].one_number[FIRST]).final for key, final in finals.items()]
         cells = [_mean([finals[zoo, seed] for seed in seeds]) for zoo in zoos]
-        against = [_mean(gains, "+"), f"{sum(g > 0 for g in gains)} of {len(gains)}"] if arm != FIRST else [""] * 2
+        better = sum(gain > 0 for gain in gains)
+        against = ["", ""] if arm == FIRST else [_mean(gains, "+"), f"{better} of {len(gains)}"]
         _print_row(arm, [*cells, _mean(list(finals.values())), *against])
 
 
 def _model(one: Found, label: str) -> Measurement:
-    if label == HAND:
-        scored = one.hand
-    else:
-        scored = next(row for row in one.one_number[FIRST] if row.label == label)
+    seeds = {row.label: row for row in one.one_number[FIRST] if row.label}
+    scored = one.hand if label == HAND else seeds[label]
     assert scored.held_out is not None
     return scored.held_out[0]
 
