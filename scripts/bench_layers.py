@@ -1,9 +1,9 @@
 """Weights, layers and both in turn, at equal scored recipes on the zoo.
 
-    python scripts/bench_layers.py [--trials 120] [--zoos 0 1 2] [--seeds 0 1 2] [--folder runs/bench_layers]
+    python scripts/bench_layers.py [--trials 100] [--zoos 0 1 2] [--seeds 0 1 2] [--objectives 1 2]
 
 Parents math and lang, no base. One number, addition in language B (sampler auto): the weight space of the
-demo; the layer space by each encoding, without and with scales W; and both in turn, half of the recipes
+demo; the layer space by each encoding, by slices also with scales W; and both in turn, half of the recipes
 each: an era of weights, then one of layers (steps) over its winner and the parents. The winner is the best
 on search items; its held-out score is printed. Beside them a path that was found by hand, and the recipes
 that each arm needed for 90% of what that has on search items. Then two objectives, addition and reading in B
@@ -41,6 +41,7 @@ from recipesearch.zoo import build_zoo
 WEIGHTS = {"weights": {"methods": ["linear", "slerp"], "layer_groups": 4, "own": ["embed", "head"]}}
 SCALE = [0.6, 1.4]
 ENCODINGS = ("steps", "slots", "slices")
+TASKS = ("addition_b", "reading_b")
 ALONE = ("parent math", "parent lang", "uniform average")  # the weight space's seeds of these names
 HAND = "math[0:4] + lang[3:4], found by hand"
 REACHED = 0.9
@@ -63,7 +64,8 @@ def _in_turn(trials: int, scaled: bool) -> list[dict[str, Any]]:
 
 ONE_NUMBER = (
     "weights",
-    *(f"layers by {encoding}{w}" for w in ("", ", W") for encoding in ENCODINGS),
+    *(f"layers by {encoding}" for encoding in ENCODINGS),
+    "layers by slices, W",
     "weights, then layers",
     "weights, then layers, W",
 )
@@ -86,27 +88,25 @@ class Scored(NamedTuple):
 
 
 class Job(NamedTuple):
-    """All that is searched in one zoo with one search seed."""
+    """All that is searched in one zoo with one search seed, for one objective or two."""
 
     zoo: int
     seed: int
+    objectives: int
     trials: int
     folder: Path
 
 
-class Found(NamedTuple):
-    """The recipes of each arm in the order they were scored, and the path found by hand."""
-
-    one_number: Mapping[str, Sequence[Scored]]
-    two_objectives: Mapping[str, Sequence[Scored]]
-    hand: Scored
+Found = Mapping[str, Sequence[Scored]]  # by arm, in the order they were scored; one by hand
+Table = Mapping[tuple[int, int], Found]  # by zoo and search seed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--zoos", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--objectives", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_layers"))
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -114,12 +114,16 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for zoo in arguments.zoos:
         build_zoo(zoo, report=lambda line: print(line, file=sys.stderr))
-    jobs = [Job(zoo, seed, arguments.trials, folder) for seed in arguments.seeds for zoo in arguments.zoos]
-    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
-        found = dict(zip(((job.zoo, job.seed) for job in jobs), pool.map(_search, jobs), strict=True))
-    _print_one_number(found, arguments.zoos, arguments.seeds)
-    _print_progress(found, arguments.zoos, arguments.seeds, arguments.trials)
-    _print_two_objectives(found, arguments.zoos, arguments.seeds)
+    for objectives in arguments.objectives:
+        keys = [(zoo, seed) for seed in arguments.seeds for zoo in arguments.zoos]
+        jobs = [Job(*key, objectives, arguments.trials, folder) for key in keys]
+        with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+            found = dict(zip(keys, pool.map(_search, jobs), strict=True))
+        if objectives == 1:
+            _print_one_number(found, arguments.zoos, arguments.seeds)
+            _print_progress(found, arguments.zoos, arguments.seeds, arguments.trials)
+        else:
+            _print_two_objectives(found, arguments.zoos, arguments.seeds)
 
 
 # -- searching
@@ -127,11 +131,9 @@ def main() -> None:
 
 def _search(job: Job) -> Found:
     logging.disable(logging.WARNING)
-    return Found(
-        {arm: _scored(job, arm, ("addition_b",)) for arm in ONE_NUMBER},
-        {arm: _scored(job, arm, ("addition_b", "reading_b")) for arm in TWO_OBJECTIVES},
-        _hand(job),
-    )
+    if job.objectives == 1:
+        return {HAND: [_hand(job)], **{arm: _scored(job, arm, TASKS[:1]) for arm in ONE_NUMBER}}
+    return {arm: _scored(job, arm, TASKS) for arm in TWO_OBJECTIVES}
 
 
 def _scored(job: Job, arm: str, tasks: Sequence[str]) -> list[Scored]:
@@ -163,7 +165,7 @@ def _study_file(job: Job, arm: str, tasks: Sequence[str]) -> Path:
         "held_out": [task(f"{name}_held_out") for name in tasks],
         "search": {**sampler, "trials": job.trials, "seed": job.seed},
         "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 300},
-        "storage": f"sqlite:///zoo-{job.zoo}-seed-{job.seed}.db",  # one ledger for all arms
+        "storage": f"sqlite:///zoo-{job.zoo}-seed-{job.seed}-{job.objectives}.db",  # one ledger for all arms
     }
     scaled = arm.endswith(", W")
     if arm.startswith("layers by "):
@@ -180,7 +182,7 @@ def _study_file(job: Job, arm: str, tasks: Sequence[str]) -> Path:
 
 def _hand(job: Job) -> Scored:
     """The path that was found by hand; the final norm and the head are lang's, as mergekit has it."""
-    (plan,) = load_plans(_study_file(job, FIRST, ("addition_b",)))
+    (plan,) = load_plans(_study_file(job, FIRST, TASKS[:1]))
     parents = preflight(plan).pool.parents
     pieces = ((parents["math"], (0, 4)), (parents["lang"], (3, 4)))
     slices = tuple(Slice((Source(parent, layers),)) for parent, layers in pieces)
@@ -192,8 +194,6 @@ def _hand(job: Job) -> Scored:
 
 
 # -- tables
-
-Table = Mapping[tuple[int, int], Found]
 
 
 def _winner(rows: Sequence[Scored]) -> Scored:
@@ -211,8 +211,8 @@ def _print_one_number(found: Table, zoos: Sequence[int], seeds: Sequence[int]) -
         cells = [f"{m.value:.2f} ± {m.stderr or 0:.2f}" for m in models]
         _print_row(label, [*cells, f"{fmean(m.value for m in models):.2f}", "", ""])
     for arm in ONE_NUMBER:
-        finals = {key: _winner(one.one_number[arm]).final for key, one in found.items()}
-        gains = [final - _winner(found[key].one_number[FIRST]).final for key, final in finals.items()]
+        finals = {key: _winner(one[arm]).final for key, one in found.items()}
+        gains = [final - _winner(found[key][FIRST]).final for key, final in finals.items()]
         cells = [_mean([finals[zoo, seed] for seed in seeds]) for zoo in zoos]
         better = sum(gain > 0 for gain in gains)
         against = ["", ""] if arm == FIRST else [_mean(gains, "+"), f"{better} of {len(gains)}"]
@@ -220,22 +220,22 @@ def _print_one_number(found: Table, zoos: Sequence[int], seeds: Sequence[int]) -
 
 
 def _model(one: Found, label: str) -> Measurement:
-    seeds = {row.label: row for row in one.one_number[FIRST] if row.label}
-    scored = one.hand if label == HAND else seeds[label]
+    seeds = {row.label: row for row in one[FIRST] if row.label}
+    scored = one[HAND][0] if label == HAND else seeds[label]
     assert scored.held_out is not None
     return scored.held_out[0]
 
 
 def _print_progress(found: Table, zoos: Sequence[int], seeds: Sequence[int], trials: int) -> None:
     stops = [trials // 4, trials // 2, trials]
-    goals = {zoo: REACHED * found[zoo, seeds[0]].hand.values[0] for zoo in zoos}
+    goals = {zoo: REACHED * found[zoo, seeds[0]][HAND][0].values[0] for zoo in zoos}
     print(f"\nBest on search items, mean of all; recipes to {REACHED:.0%} of the path found by hand\n")
     heads = [f"after {stop}" for stop in stops]
     heads += [f"zoo seed {zoo}: recipes to {goal:.2f}" for zoo, goal in goals.items()]
     _print_row("", heads)
     print("|---" * (len(heads) + 1) + "|")
     for arm in ONE_NUMBER:
-        values = {key: [row.values[0] for row in one.one_number[arm]] for key, one in found.items()}
+        values = {key: [row.values[0] for row in one[arm]] for key, one in found.items()}
         cells = [_mean([max(found[:stop]) for found in values.values()]) for stop in stops]
         for zoo in zoos:
             cells.append(", ".join(_needed(values[zoo, seed], goals[zoo]) for seed in seeds))
@@ -252,9 +252,9 @@ def _print_two_objectives(found: Table, zoos: Sequence[int], seeds: Sequence[int
     _print_row("", heads)
     print("|---" * (len(heads) + 1) + "|")
     for arm in TWO_OBJECTIVES:
-        volumes = {key: _volume(one.two_objectives[arm]) for key, one in found.items()}
+        volumes = {key: _volume(one[arm]) for key, one in found.items()}
         cells = [_mean([volumes[zoo, seed] for seed in seeds]) for zoo in zoos]
-        best = [_winner(one.two_objectives[arm]).final for one in found.values()]
+        best = [_winner(one[arm]).final for one in found.values()]
         _print_row(arm, [*cells, _mean(list(volumes.values())), _mean(best)])
 
 
