@@ -39,8 +39,8 @@ def closed(plans: Sequence[Plan]) -> int:
     if not all(started[:last]):
         missing = plans[started.index(False)].era
         raise PlanError(
-            f"era '{missing}' has not begun, and '{plans[last].era}' after it has: add new eras at the end, or "
-            "give the study another name"
+            f"era '{missing}' has not begun, and '{plans[last].era}' after it has: add new eras at the end, "
+            "or give the study another name"
         )
     for place, plan in enumerate(plans[: last + 1]):
         _require_as_begun(plan, whole=place < last)
