@@ -65,7 +65,7 @@ def members(plan: Plan) -> dict[str, Member]:
     checked = open_preflight(before.model_copy(update={"folder": plan.folder}))
     found = {reference: _member(checked, results, reference) for reference in wanted}
     _require_distinct(found)
-    if any(checked.pool.tokenizer for _ in found) and plan.engine.threads:
+    if checked.pool.tokenizer and plan.engine.threads:
         import torch
 
         torch.set_num_threads(plan.engine.threads)  # they are built for their shapes, and once
@@ -160,9 +160,4 @@ def _member(checked: Preflight, results: Results, reference: str) -> Member:
 
 def _chosen(results: Results, rule: str) -> Row:
     """A front member by its rule: the knee, or the best in one objective."""
-    if rule == "knee":
-        return results.knee()
-    kind, _, objective = rule.partition(" ")
-    if kind != "best":
-        raise PlanError(f"unknown member '{rule}' of a front: it is knee or best OBJECTIVE")
-    return results.best(objective)
+    return results.knee() if rule == "knee" else results.best(rule.removeprefix("best "))

@@ -72,7 +72,7 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
     A moved layer keeps its own kind, and reads everything else in the donor's config. ``in_place``: for an
     engine in which the kind belongs to the place.
     """
-    read = {name: CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw)) for name, raw in configs.items()}
+    read = {name: _read(name, raw) for name, raw in configs.items()}
     (first_name, first), *others = read.items()
     for name, other in others:
         for key in _READ_BY_LAYERS:
@@ -89,6 +89,17 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
                 f"the parents' layers are of several kinds ({', '.join(sorted(kinds))}), which in vLLM stay "
                 "where they are: set engine.kind to transformers"
             )
+
+
+def _read(name: str, raw: Mapping[str, Any]) -> PretrainedConfig:
+    """A raw config as transformers reads it, what it leaves out filled in."""
+    try:
+        config: PretrainedConfig = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+    except Exception as error:  # each config checks its own values, and raises whatever it raises
+        raise RefusedInput(
+            f"parent '{name}': transformers cannot read its config ({str(error).splitlines()[0]})"
+        ) from error
+    return config
 
 
 def has_lists(config: PretrainedConfig) -> bool:

@@ -130,6 +130,14 @@ def test_layers_keep_what_they_were_trained_with_or_do_not_move(one):
             require_movable({"one": raw, "other": raw | change}, in_place=False)
 
 
+def test_a_config_that_transformers_does_not_know_is_refused(one):
+    from recipesearch.merging.layered import require_movable
+
+    for wrong in ({"model_type": "nothing"}, {"num_hidden_layers": "four"}):
+        with pytest.raises(RefusedInput, match="parent 'odd': transformers cannot read its config"):
+            require_movable({"odd": dict(one.config) | wrong}, in_place=False)
+
+
 def test_what_is_for_training_makes_no_parents_unlike(one):
     assert warn_unless_alike({"one": one, "other": changed(one, use_cache=False, attention_dropout=0.1)})
     assert not warn_unless_alike({"one": one, "other": changed(one, rms_norm_eps=1e-3)})
