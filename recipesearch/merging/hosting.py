@@ -17,9 +17,9 @@ from ..recipe import Conditional, Parent, Recipe, Slice, Source
 def hosted(recipe: Recipe, depth: int, architecture: str) -> Recipe:
     """The recipe filled up to ``depth`` layers: the same answers, from another digest.
 
-    The filling comes last, before an empty slice that keeps the final norm and head with the parent that they
-    were from. Raises RefusedInput for a deeper recipe, for a method without ``scale``, and for an architecture
-    whose layers are not known to become identities.
+    The filling comes last, before an empty slice that keeps the final norm and head with the parent that
+    they were from. Raises RefusedInput for a deeper recipe, for a method without ``scale``, and for an
+    architecture whose layers are not known to become identities.
     """
     path = recipe.path or ()
     if len(path) == depth:
@@ -28,8 +28,8 @@ def hosted(recipe: Recipe, depth: int, architecture: str) -> Recipe:
         raise RefusedInput(f"the live model has {depth} layers, too few for the recipe's {len(path)}")
     if recipe.method != "passthrough":  # others have no scale, and mergekit would ignore it in silence
         raise RefusedInput(
-            f"the live model has {depth} layers, and a {recipe.method} recipe of {len(path)} cannot be filled "
-            "up: only passthrough can"
+            f"the live model has {depth} layers, and a {recipe.method} recipe of {len(path)} cannot be "
+            "filled up: only passthrough can"
         )
     part, layer = path[-1]
     last = part.sources[0]
