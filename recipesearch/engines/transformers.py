@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.initialization import no_init_weights
 
 from ..errors import TrialFailed
-from ..merging.layered import configs, output_config, shape
+from ..merging.layered import configs, output_config, output_shape, shape
 from ..merging.materialize import directories
 from ..merging.measure import measure
 from ..merging.resident import ResidentParents
@@ -51,6 +51,7 @@ class TransformersEngine:
         self._config_of = configs(folders)
         model = AutoModelForCausalLM.from_pretrained(folders[donor], dtype=dtype).to(device).eval()
         self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
+        self._generation = model.generation_config
         self._hold(model)
         self.threads = torch.get_num_threads()
         self.batch_size = batch_size
@@ -99,17 +100,18 @@ class TransformersEngine:
 
     def _take_the_shape(self, recipe: Recipe) -> None:
         """Makes the live model one of the recipe's depth and kinds of layers, if it is not."""
-        config = output_config(recipe, self._config_of)
-        if shape(config) == shape(self._model.config):
+        wanted = output_shape(recipe, self._config_of)
+        if wanted == self._shape:
             return
-        generation = self._model.generation_config
         self._hold(None)  # there may not be room for two
-        model = _empty(config, self._dtype, self.device)
-        model.generation_config = generation
+        model = _empty(output_config(recipe, self._config_of), self._dtype, self.device)
+        model.generation_config = self._generation
         self._hold(model)
 
     def _hold(self, model: Any) -> None:
+        """Makes a model the live one; None: there is none, until a recipe has made one."""
         self._model = self._lm._model = model
+        self._shape = shape(model.config) if model is not None else None
         self._targets = _targets(model) if model is not None else {}
 
     def _require_finite_answer(self) -> None:
@@ -124,13 +126,12 @@ def _targets(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict(model.state_dict(keep_vars=True))
 
 
-def _empty(config: PretrainedConfig, dtype: str, device: str) -> torch.nn.Module:
+def _empty(config: PretrainedConfig, dtype: str, device: str) -> Any:
     """A model of a config, its weights anything."""
     with no_init_weights(), torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.tie_weights()
-    empty: torch.nn.Module = model.eval()
-    return empty
+    return model.eval()
 
 
 def _as_lm(model: torch.nn.Module, tokenizer: object, batch_size: int) -> LM:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RefusedInput, StudyError, TrialFailed
 from ..merging.hosting import hosted
-from ..merging.layered import configs, output_config, shape
+from ..merging.layered import configs, output_shape, shape
 from ..merging.materialize import directories
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe, Slice, Source, freeze
@@ -124,7 +124,7 @@ class VllmEngine:
         """Streams the recipe in, filled up to the live model's depth, which cannot change."""
         if recipe.path is not None:
             recipe = hosted(recipe, self._live.num_hidden_layers, self._live.architectures[0])
-            if shape(output_config(recipe, self._config_of)) != shape(self._live):
+            if output_shape(recipe, self._config_of) != shape(self._live):
                 raise TrialFailed(
                     "incompatible: a layer of the path is of another kind of attention than the live model's "
                     "layer at that depth; set engine.kind to transformers, under a new study name"

@@ -21,6 +21,7 @@ from .parents import model_directory
 _READ_BY_LAYERS = ("hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_parameters", "sliding_window")
 
 ConfigOf = Callable[[Parent], PretrainedConfig]
+Shape = tuple[object, ...]
 
 
 def configs(folders: Mapping[Parent, Path]) -> ConfigOf:
@@ -43,27 +44,44 @@ def expected_config(parent: Parent) -> PretrainedConfig:
 
 
 def output_config(recipe: Recipe, config_of: ConfigOf) -> PretrainedConfig:
-    """The donor's config with the result's dtype and depth (mergekit.merge._model_out_config).
+    """The donor's config with the result's dtype and shape (mergekit.merge._model_out_config).
 
-    The donor is the recipe's base, else its first parent. A layer that is taken from one parent is of the
-    kind that it is there; one that is merged is of the donor's kind.
+    The donor is the recipe's base, else its first parent.
     """
-    donor = recipe.base or recipe.parents()[0]
-    content = config_of(donor).to_dict()
+    config = config_of(_donor(recipe))
+    depth, *lists = output_shape(recipe, config_of)
+    content = {**config.to_dict(), "num_hidden_layers": depth}
+    content |= {key: kinds for key, kinds in zip(PER_LAYER, lists, strict=True) if isinstance(kinds, list)}
     if dtype := recipe.out_dtype or recipe.dtype:
         content["dtype"] = dtype
-    if recipe.path is not None:
-        content["num_hidden_layers"] = len(recipe.path)
-        kinds = [_kind(part, layer, donor, config_of) for part, layer in recipe.path]
-        for key in PER_LAYER:
-            if isinstance(content.get(key), list):
-                content[key] = [getattr(config, key)[layer] for config, layer in kinds]
-    return type(config_of(donor)).from_dict(content)
+    return type(config).from_dict(content)
 
 
-def shape(config: PretrainedConfig) -> tuple[object, ...]:
-    """What a path decides of a config: the depth, and of what kind each layer is."""
+def shape(config: PretrainedConfig) -> Shape:
+    """What a path decides of a config: the depth, and of what kind each layer is, by each of PER_LAYER."""
     return (config.num_hidden_layers, *(getattr(config, key, None) for key in PER_LAYER))
+
+
+def output_shape(recipe: Recipe, config_of: ConfigOf) -> Shape:
+    """The shape of a recipe's config; it is asked for with every candidate, the config is not.
+
+    A layer that is taken from one parent is of the kind that it is there; one that is merged is of the
+    donor's kind.
+    """
+    donor = _donor(recipe)
+    whole = shape(config_of(donor))
+    if recipe.path is None:
+        return whole
+    kinds = [_kind(part, layer, donor, config_of) for part, layer in recipe.path]
+    lists = [
+        [getattr(config, key)[layer] for config, layer in kinds] if isinstance(of_donor, list) else of_donor
+        for key, of_donor in zip(PER_LAYER, whole[1:], strict=True)
+    ]
+    return (len(kinds), *lists)
+
+
+def _donor(recipe: Recipe) -> Parent:
+    return recipe.base or recipe.parents()[0]
 
 
 def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool) -> None:
