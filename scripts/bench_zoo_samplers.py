@@ -210,6 +210,9 @@ class _Kept:
     def score(self, recipe: Recipe, held_out: bool = False) -> Any:
         return self._worker.score(recipe, held_out)
 
+    def mine(self, *arguments: Any) -> Any:
+        return self._worker.mine(*arguments)
+
     def __enter__(self) -> _Kept:
         return self
 

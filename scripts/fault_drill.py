@@ -37,7 +37,7 @@ from recipesearch.zoo import build_zoo
 
 CAUSES = {
     "crash": "crash: the worker was ended by SIGSEGV",
-    "hang": "hang: no score within",
+    "hang": "hang: no answer within",
     "memory": "out of memory",
     "stream": "RuntimeError: the stream broke",
 }
@@ -83,14 +83,13 @@ class _Watched(Supervised):
     left: list[str]
 
     def score(self, recipe: Any, held_out: bool = False) -> Any:
-        if self._guard is None:
-            self._start_again()  # another candidate's loss, not this one's time
-        group, begun = self._guard.pid, time.monotonic()  # type: ignore[union-attr]
+        # A new one for another candidate's loss is not this one's time.
+        group, begun = (self._group or self._start_again()).number, time.monotonic()
         try:
             return super().score(recipe, held_out)
         except TrialFailed:
             self.seconds.append(time.monotonic() - begun)
-            if self._guard is None:
+            if self._group is None:
                 self.left += [f"process {p}" for p in remains._members(group, None)] + _segments()
             raise
 

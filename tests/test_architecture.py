@@ -36,6 +36,18 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": {"errors", "score"},
     "study": {"errors", "pareto", "plan", "recipe", "recipe_yaml", "samplers", "score", "space"},
     "workers": {"alignment", "engines", "errors", "files", "plan", "recipe", "score", "scoring", "study"},
+    "mutation": {
+        "engines",
+        "errors",
+        "files",
+        "merging",
+        "plan",
+        "recipe",
+        "recipe_yaml",
+        "scoring",
+        "study",
+        "workers",
+    },
     "offline": {"alignment", "eras", "errors", "merging", "plan", "preflight", "recipe", "scoring"},
     "search": {"eras", "errors", "plan", "preflight", "recipe", "score", "study", "workers"},
     "sweep": {
@@ -72,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "files",
         "inspection",
         "merging",
+        "mutation",
         "offline",
         "plan",
         "preflight",
@@ -102,6 +115,8 @@ HEAVY_MODULES = {
     "merging/stock.py",
     "merging/stream.py",
     "merging/vocabulary.py",
+    "mutation/training.py",
+    "mutation/watch.py",
     "zoo/tokenizer.py",
     "zoo/training.py",
 }
@@ -116,6 +131,8 @@ LIGHT = (
     "recipesearch.study.study",
     "recipesearch.inspection.tables",
     "recipesearch.inspection.export",
+    "recipesearch.mutation.mutate",
+    "recipesearch.mutation.process",
     "recipesearch.zoo",
 )
 

@@ -2,6 +2,7 @@
 
 app.py        the commands, their arguments and their help; imports nothing heavy
 searching.py  demo, init, check, run, zoo
+mutating.py   mutate
 viewing.py    status, front, show
 recipes.py    export, merge, verify
 output.py     tables, JSON, the progress line; data to stdout, everything else to stderr

@@ -127,6 +127,22 @@ def show(
 
 
 @app.command()
+def mutate(
+    study: StudyName,
+    trial: Annotated[int, typer.Option(help="The trial whose recipe is fine-tuned.")],
+    preference: Annotated[
+        list[str] | None, typer.Option(help="A task, or JSON lines of pairs; in the place of the file's.")
+    ] = None,
+    setting: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a found recipe's model by DPO into a new parent, and judge it against what it was."""
+    from .mutating import mutate
+
+    mutate(study, trial, setting or [], preference or [], as_json)
+
+
+@app.command()
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],

@@ -42,9 +42,13 @@ def identify(reference: str, folder: Path) -> Parent:
     parent = _recipe_parent(model, folder) if model.endswith(_RECIPE_ENDINGS) else _model(model, folder)
     if not adapter:
         return parent
-    adapter_path = _local(adapter, folder)
-    digest = _hash(parent.digest, _adapter_digest(adapter_path))
-    return Parent(digest, parent.source, parent.revision, str(adapter_path))
+    return adapted(parent, _local(adapter, folder))
+
+
+def adapted(parent: Parent, adapter: Path) -> Parent:
+    """The parent with a PEFT adapter's folder on it. Raises RefusedInput for a folder that is none."""
+    digest = _hash(parent.digest, _adapter_digest(adapter))
+    return Parent(digest, parent.source, parent.revision, str(adapter))
 
 
 def locate(reference: str, folder: Path) -> Path | None:

@@ -1,7 +1,8 @@
 """Plan: the study file, read and checked once, then frozen. Light: opens no model and no task.
 
 section.py     what every section is
-space.py (weights.py or layers.py), objective.py, search.py, engine.py, tokenizer.py    the sections
+space.py (weights.py or layers.py), objective.py, search.py, engine.py, tokenizer.py, mutation.py
+               the sections
 study.py       the file as a whole
 eras.py        a file of several eras, as a plan for each
 reading.py     from a file to a Plan, or to what is wrong with it
@@ -10,8 +11,9 @@ reading.py     from a file to a Plan, or to what is wrong with it
 from .engine import ROOM_OPTIONS, EnginePlan
 from .eras import FRONT, era_name
 from .layers import LayersPlan
+from .mutation import MutationPlan
 from .objective import ObjectivePlan
-from .reading import load_plan, load_plans, read_plan
+from .reading import load_plan, load_plans, read_plan, read_section
 from .search import ScalarizePlan, SearchPlan
 from .space import SpacePlan
 from .study import Plan
@@ -23,6 +25,7 @@ __all__ = [
     "ROOM_OPTIONS",
     "EnginePlan",
     "LayersPlan",
+    "MutationPlan",
     "ObjectivePlan",
     "Plan",
     "ScalarizePlan",
@@ -35,4 +38,5 @@ __all__ = [
     "load_plan",
     "load_plans",
     "read_plan",
+    "read_section",
 ]

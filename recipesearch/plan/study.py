@@ -13,6 +13,7 @@ from ..methods import METHODS
 from ..score import FUNCTION, Objective
 from .engine import EnginePlan
 from .eras import FRONT
+from .mutation import MutationPlan
 from .objective import ObjectivePlan
 from .search import SearchPlan
 from .section import Section
@@ -35,9 +36,11 @@ class Plan(Section):
     space: SpacePlan
     objectives: tuple[ObjectivePlan, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
+    preference: tuple[str, ...] = ()
     search: SearchPlan = SearchPlan()
     engine: EnginePlan = EnginePlan()
     tokenizer: TokenizerPlan | None = None
+    mutation: MutationPlan | None = None
     storage: str = ""
     folder: Path = Path()
     era: str | None = None
@@ -112,6 +115,19 @@ class Plan(Section):
         if url.startswith(prefix) and "?" in url:
             raise PlanError(f"a database URL cannot hold the '?' in {url}; rename the folder or set storage")
         return url
+
+    @property
+    def bred(self) -> Path:
+        """The folder of the parents that the study, all eras of it, breeds: beside the study file."""
+        root = self.name.removesuffix(f".{self.era}") if self.era else self.name
+        return (self.folder / f"{root}.parents").absolute()
+
+    @property
+    def preferences(self) -> tuple[str, ...]:
+        """The preference tasks and files of pairs, located."""
+        files = (str((self.folder / spec).absolute()) for spec in self.preference)
+        pairs = zip(self.preference, files, strict=True)
+        return tuple(file if spec.endswith(".jsonl") else self.locate(spec) for spec, file in pairs)
 
     def locate(self, task: str) -> str:
         """A task's absolute path if it is a file, a zoo task or a function in one, else its name as it is."""

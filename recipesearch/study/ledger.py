@@ -18,18 +18,18 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..score import Measurement, TaskScore
 
-_METADATA = sa.MetaData()
+METADATA = sa.MetaData()  # of all our tables
 
 _RECIPES = sa.Table(
     "recipesearch_recipes",
-    _METADATA,
+    METADATA,
     sa.Column("digest", sa.String(64), primary_key=True),
     sa.Column("yaml", sa.Text, nullable=False),
 )
 
 _SCORES = sa.Table(
     "recipesearch_scores",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("recipe", sa.ForeignKey("recipesearch_recipes.digest"), nullable=False),
     sa.Column("task", sa.String(64), nullable=False),
@@ -45,7 +45,7 @@ _SCORES = sa.Table(
 
 _ITEMS = sa.Table(
     "recipesearch_items",
-    _METADATA,
+    METADATA,
     sa.Column("score", sa.ForeignKey("recipesearch_scores.id"), primary_key=True),
     sa.Column("item", sa.String(64), primary_key=True),
     sa.Column("metrics", sa.JSON, nullable=False),
@@ -97,7 +97,7 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine, conditions: Conditions) -> None:
         self._engine, self._conditions = engine, conditions
-        _METADATA.create_all(engine)
+        METADATA.create_all(engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Writes a recipe's scores in one transaction: after a crash, all of them are there or none.

@@ -3,8 +3,9 @@
     python -m recipesearch.workers.process CHANNEL
 
 ``CHANNEL`` is the file descriptor of a socket to the supervisor. The first message in is (plan, parents),
-the first out is Ready, or the error that kept the worker from standing. Then each (recipe, held_out) is
-answered by (scores, seconds) or by the TrialFailed that it raised. After WorkerLost the process ends.
+the first out is Ready, or the error that kept the worker from standing. Then each question, the name of a
+method of Worker and its arguments, is answered by what that returns or by the error that it raised. After
+WorkerLost the process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ..errors import RecipeSearchError, StudyError, TrialFailed, WorkerLost
+from ..errors import RecipeSearchError, StudyError, WorkerLost
 from .remains import die_with_parent
 from .worker import Worker, cause
 
@@ -39,10 +40,10 @@ def main() -> None:
     channel.send(worker.ready)
     with worker, contextlib.suppress(EOFError):
         while True:
-            recipe, held_out = channel.recv()
+            method, *arguments = channel.recv()
             try:
-                channel.send(worker.score(recipe, held_out))
-            except (TrialFailed, StudyError) as failure:
+                channel.send(getattr(worker, method)(*arguments))
+            except RecipeSearchError as failure:
                 if isinstance(failure, WorkerLost):
                     traceback.print_exc()
                 channel.send(failure)

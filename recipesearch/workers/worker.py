@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 from ..alignment import live_donor
 from ..engines.choice import open_engine
-from ..errors import RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
+from ..scoring.preferences import Preferences, Wanted, mine
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
@@ -38,6 +40,9 @@ class Scoring(Protocol):
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
         """Becomes a recipe's model and scores it. Raises TrialFailed with the cause."""
+
+    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
+        """Becomes a recipe's model and mines it for preference pairs."""
 
     def __enter__(self) -> Self: ...
 
@@ -75,17 +80,21 @@ class Worker:
         failed, and what it left in this process is unknown. StudyError passes: it is about every candidate.
         """
         begun = time.monotonic()
-        try:
+        with _named_causes():
             lm = self._engine.load(recipe)
             loaded = time.monotonic()
             scores = self._scorers[held_out].score(lm, lambda: self._engine.measure(recipe))
-        except (TrialFailed, StudyError):
-            raise
-        except RefusedInput as refusal:
-            raise TrialFailed(str(refusal)) from refusal
-        except Exception as error:
-            raise WorkerLost(cause(error)) from error
         return scores, Seconds(loaded - begun, time.monotonic() - loaded)
+
+    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
+        """Becomes a recipe's model and mines it for preference pairs (see scoring/preferences.py).
+
+        Errors as ``score``, and PlanError or RefusedInput where the tasks give no pairs.
+        """
+        with _named_causes():
+            lm = self._engine.load(recipe)
+        with _named_causes(refusals=False):
+            return mine(lm, tasks, wanted, self._template)
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +108,23 @@ class Worker:
         """A Scorer for tasks, each counted once, with this engine's prompts."""
         unique = list({task.hash: task for task in tasks}.values())
         return Scorer(unique, self._engine.lm, self._template)
+
+
+@contextmanager
+def _named_causes(refusals: bool = True) -> Iterator[None]:
+    """What a candidate raises as TrialFailed; ``refusals``: those that it is refused for, too."""
+    try:
+        yield
+    except (TrialFailed, StudyError):
+        raise
+    except RefusedInput as refusal:
+        if refusals:
+            raise TrialFailed(str(refusal)) from refusal
+        raise
+    except PlanError:
+        raise
+    except Exception as error:
+        raise WorkerLost(cause(error)) from error
 
 
 def cause(error: Exception) -> str:

@@ -16,7 +16,7 @@ from processes import Supervising, alive, living, within
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from recipesearch.plan import Plan
 from recipesearch.preflight import preflight
-from recipesearch.workers import supervisor
+from recipesearch.workers import group, supervisor
 from recipesearch.workers.supervisor import Supervised
 
 OpenWorker = Callable[..., Supervised]
@@ -75,7 +75,7 @@ def test_a_kill_by_a_system_out_of_memory_is_named_so(
 ) -> None:
     """Told from another SIGKILL by the system's count of such kills."""
     counter = tmp_path / "vmstat"
-    monkeypatch.setattr(supervisor, "_KILLED", counter)
+    monkeypatch.setattr(group, "_KILLED", counter)
     for before, after, cause in ((4, 5, "out of memory"), (5, 5, "crash")):
         counter.write_text(f"nr_free_pages 9\noom_kill {before}\n")
         fail(worker, "exit 1")
@@ -109,7 +109,7 @@ def test_a_hang_ends_in_time_with_its_whole_group(open_worker: OpenWorker) -> No
     path, _ = tell(worker, "map")
     assert set(children) < set(living(group))
     begun = time.monotonic()
-    assert str(fail(worker, "signal SIGSTOP")) == "hang: no score within 1 s"
+    assert str(fail(worker, "signal SIGSTOP")) == "hang: no answer within 1 s"
     assert time.monotonic() - begun < 5
     assert living(group) == []
     assert not any(alive(child) for child in children)
@@ -143,9 +143,9 @@ def test_a_worker_that_ends_as_soon_as_it_stands_costs_one_candidate_each(
 
     def standing_for_a_moment() -> Any:
         ready = start()
-        assert worker._guard is not None
-        os.killpg(worker._guard.pid, signal.SIGKILL)
-        worker._guard.wait()
+        assert worker._group is not None
+        os.killpg(worker._group.number, signal.SIGKILL)
+        worker._group._guard.wait()
         return ready
 
     monkeypatch.setattr(worker, "_start", standing_for_a_moment)
@@ -204,13 +204,13 @@ def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
     cache: Path, light_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it ends before or after the supervisor writes to it is chance."""
-    write_record = supervisor.write_record
+    write_record = group.write_record
 
     def slowly(records: Path, group: int) -> None:
         assert within(10, lambda: living(group) == [])
         write_record(records, group)
 
-    monkeypatch.setattr(supervisor, "write_record", slowly)
+    monkeypatch.setattr(group, "write_record", slowly)
     with pytest.raises(StudyError, match="does not start: crash: the worker ended with exit code 1"):
         Supervised(light_plan, {}, ["/bin/false"])
 

@@ -1,0 +1,57 @@
+"""The parents that a study has bred, as files beside it: recipes, and adapters in folders of their own.
+
+``NAME.parents/DIGEST.yaml`` is a merge, ``NAME.parents/DIGEST.yaml+NAME.parents/KEY`` a mutant: references as
+in any study file. A recipe names the bred parents among its own by the files beside it. Light.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import write_text
+from ..plan import Plan
+from ..recipe import Parent, Recipe
+from ..recipe_yaml import to_yaml
+
+
+def keep(plan: Plan, parent: Parent, origin: Mapping[str, Any]) -> str:
+    """Writes a bred parent's recipe, and those that it was merged of, unless they are there.
+
+    Returns the reference for a study file; ``origin`` is noted in the recipe (the study, the trial).
+    """
+    if isinstance(parent.source, Recipe):
+        _write(plan.bred, parent.source, origin)
+    return _refer(parent, Path(os.path.relpath(plan.bred, plan.folder.absolute())))
+
+
+def remove_partial(plan: Plan) -> None:
+    """Removes what a killed training has left: folders that never became whole."""
+    import shutil
+
+    for left in plan.bred.glob(".*.partial") if plan.bred.is_dir() else ():
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(folder: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
+    target = folder / _file(recipe)
+    if target.exists():
+        return
+    for parent in recipe.parents():
+        if isinstance(parent.source, Recipe):
+            _write(folder, parent.source, {})
+    write_text(target, to_yaml(recipe, lambda parent: _refer(parent, Path()), origin))
+
+
+def _refer(parent: Parent, folder: Path) -> str:
+    """A parent's reference from where the bred ones lie in ``folder``; the others' are absolute."""
+    if not isinstance(parent.source, Recipe):
+        return parent.reference
+    adapter = f"+{folder / Path(parent.adapter).name}" if parent.adapter else ""
+    return f"{folder / _file(parent.source)}{adapter}"
+
+
+def _file(recipe: Recipe) -> str:
+    return f"{recipe.digest[:16]}.yaml"

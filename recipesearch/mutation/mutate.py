@@ -1,0 +1,184 @@
+"""From a winner to a mutant: mined, trained, judged, written down. What was cut short is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import sqlalchemy as sa
+
+from ..errors import PlanError
+from ..merging.parents import adapted
+from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
+from ..recipe import Parent, Recipe, Slice, Source
+from ..recipe_yaml import to_yaml
+from ..scoring.preferences import Preferences, Wanted
+from ..study.ledger import Ledger
+from ..study.mutants import Mutant, Mutants
+from .gate import Asked, Verdict, judge
+from .order import LINEAGE, Order, Trained, mutant_key
+
+if TYPE_CHECKING:
+    from ..workers.worker import Scoring
+
+OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
+Train = Callable[[Order], Trained]
+
+
+@dataclass(frozen=True)
+class Elite:
+    """What is to be mutated: a recipe as a parent, the trial that found it, and the rule that chose it."""
+
+    parent: Parent
+    trial: int | None
+    rule: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, trial: int, rule: str) -> Self:
+        """The elite that a trial's recipe is."""
+        return cls(Parent(recipe.digest, recipe), trial, rule)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mutation that is asked for: of whom, how, with which seed, under which key."""
+
+    elite: Elite
+    plan: MutationPlan
+    seed: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Bred:
+    """A mutation that is done: the parent that it made, and what is written down of it."""
+
+    elite: Elite
+    parent: Parent
+    mutant: Mutant
+
+
+class Breeder:
+    """Makes the mutants of one study's winners. ``train`` and ``open_worker`` start processes, or do not."""
+
+    def __init__(self, plan: Plan, engine: sa.Engine, open_worker: OpenWorker, train: Train) -> None:
+        self._plan, self._engine = plan, engine
+        self._mutants = Mutants(engine)
+        self._open_worker, self._train = open_worker, train
+
+    def mutation(self, elite: Elite, plan: MutationPlan) -> Mutation:
+        """What mutating an elite would be; its seed follows from the plan's and the elite."""
+        if not self._plan.preference:
+            raise PlanError("a mutation learns from a split of its own: name its items under 'preference'")
+        text = f"{self._plan.search.seed}/{elite.parent.digest}/mutation"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
+        return Mutation(elite, plan, seed, mutant_key(elite.parent, plan, seed, self._plan.preference))
+
+    def is_trained(self, mutation: Mutation) -> bool:
+        """Whether its adapter is there, so that there is nothing to mine."""
+        return self._folder(mutation).exists()
+
+    def mine(self, mutation: Mutation, worker: Scoring) -> Preferences:
+        """The pairs that a mutation needs. Errors as Worker.mine."""
+        plan, dpo = mutation.plan, mutation.plan.kind == "dpo"
+        samples, stated = plan.samples if dpo else 1, plan.chosen == "reference"
+        recipe = recipes_of(mutation.elite.parent, self._plan.engine.dtype)[0]
+        wanted = Wanted(plan.pairs, samples, plan.temperature, stated, dpo, mutation.seed)
+        return worker.mine(recipe, self._plan.preferences, wanted)
+
+    def breed(self, mined: Sequence[tuple[Mutation, Preferences | None]]) -> list[Bred]:
+        """Trains what is not trained yet, judges what is not judged yet, and returns all of it.
+
+        Raises StudyError if a training fails; what was done before that is kept.
+        """
+        parents = {mutation.key: self._trained(mutation, preferences) for mutation, preferences in mined}
+        waiting = [m for m, _ in mined if self._mutants.get(m.key) is None]
+        if waiting:
+            self._judge(waiting, parents)
+        judged = ((m, self._mutants.get(m.key)) for m, _ in mined)
+        return [Bred(m.elite, parents[m.key], mutant) for m, mutant in judged if mutant]
+
+    def _folder(self, mutation: Mutation) -> Path:
+        return self._plan.bred / mutation.key
+
+    def _trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
+        folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
+        if preferences is not None:
+            where = (engine.dtype, engine.device, engine.threads, folder)
+            self._train(Order(source, preferences, mutation.plan, mutation.seed, *where))
+        return adapted(source, folder)
+
+    def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
+        """Scores what is not scored yet, in one worker, and writes each decision down."""
+        pairs = {mutation.key: (mutation.elite.parent, parents[mutation.key]) for mutation in waiting}
+        pool = {f"{key}-{place}": parent for key in pairs for place, parent in enumerate(pairs[key])}
+        plan = _judging(self._plan, pool, waiting[0].plan)
+        with self._open_worker(plan, pool) as worker:
+            ledger = Ledger(self._engine, worker.ready.conditions)
+            for mutation in waiting:
+                asked = _asked(plan, worker, ledger, pairs[mutation.key])
+                verdict = judge(asked, len(self._plan.objectives), mutation.plan)
+                self._mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
+
+    def _mutant(self, mutation: Mutation, parent: Parent, verdict: Verdict) -> Mutant:
+        trained = json.loads((self._folder(mutation) / LINEAGE).read_text("utf-8"))
+        elite, changes = mutation.elite, [asdict(change) for change in verdict.changes]
+        record = {
+            **trained,
+            "rule": elite.rule,
+            "preference": list(self._plan.preference),
+            "changes": changes,
+        }
+        digests = (elite.parent.digest, parent.digest)
+        return Mutant(
+            mutation.key, self._plan.name, elite.trial, *digests, verdict.accepted, verdict.reason, record
+        )
+
+
+def recipes_of(parent: Parent, dtype: str) -> list[Recipe]:
+    """The recipes that are a parent: its own, if it is one; and the parent alone."""
+    own = [parent.source] if isinstance(parent.source, Recipe) and not parent.adapter else []
+    return [*own, Recipe("passthrough", (Slice((Source(parent),)),), parent, dtype=dtype)]
+
+
+def _judging(plan: Plan, pool: Mapping[str, Parent], mutation: MutationPlan) -> Plan:
+    """A plan for a worker over mutants and what they were made of, which asks what the gate wants to know."""
+    return plan.model_copy(
+        update={
+            "parents": dict.fromkeys(pool, ""),
+            "base": None,
+            "tokenizer": None,
+            "space": SpacePlan(weights=WeightsPlan(methods=("linear",))),
+            "objectives": (*plan.objectives, *mutation.monitor),
+            "held_out": (),
+        }
+    )
+
+
+def _asked(plan: Plan, worker: Scoring, ledger: Ledger, pair: Sequence[Parent]) -> list[Asked]:
+    """A parent's and its mutant's answers to every task, from the ledger where it has them."""
+    tasks = worker.ready.tasks
+    digests = [_scored(plan, worker, ledger, parent) for parent in pair]
+    metrics = [ledger.metrics(digest, tasks) for digest in digests]
+    found = []
+    for goal, task in zip(plan.goals, tasks, strict=True):
+        before, after = (known[task][goal.metric].value for known in metrics)
+        one, other = (ledger.items(digest, task) for digest in digests)
+        found.append(Asked(goal.name, goal.metric, goal.maximize, (before, after), (one, other)))
+    return found
+
+
+def _scored(plan: Plan, worker: Scoring, ledger: Ledger, parent: Parent) -> str:
+    """The digest of a recipe that is the parent, and that the ledger has all scores of."""
+    wanted, recipes = set(worker.ready.tasks), recipes_of(parent, plan.engine.dtype)
+    for recipe in recipes:
+        if ledger.metrics(recipe.digest, wanted).keys() >= wanted:
+            return recipe.digest
+    alone = recipes[-1]
+    text = to_yaml(alone, lambda p: p.reference, {})
+    ledger.commit(alone.digest, text, *worker.score(alone))
+    return alone.digest

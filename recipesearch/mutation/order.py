@@ -1,0 +1,83 @@
+"""What a training is asked to make, and what it tells of it. Light: both travel between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plan import MutationPlan
+from ..recipe import Parent, Recipe
+from ..scoring.preferences import Preferences
+
+LINEAGE = "mutant.json"
+# What of a plan's section decides an adapter; the rest is about the gate and the loop.
+_DECIDING = (
+    "kind", "chosen", "pairs", "samples", "temperature", "beta", "learning_rate", "steps", "batch", "rank",
+    "max_length", "max_margin", "max_kl",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    ``stopped`` says why it ended early; ``perplexity`` of the model's own right answers before and after,
+    ``kl`` in nats per token from the model before, ``margin`` of DPO's rewards at the end.
+    """
+
+    steps: int
+    stopped: str | None
+    perplexity: tuple[float | None, float | None]
+    kl: float | None
+    margin: float | None
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """An adapter to be trained on ``source`` from ``preferences``, in a folder ``target`` of its own."""
+
+    source: Parent
+    preferences: Preferences
+    plan: MutationPlan
+    seed: int
+    dtype: str
+    device: str
+    threads: int | None
+    target: Path
+
+    @property
+    def base_name(self) -> str:
+        """The base model's name in the adapter's config: the same on every machine."""
+        if isinstance(self.source.source, Recipe):
+            return f"parent-{self.source.digest[:12]}"
+        return self.source.source
+
+    def record(self) -> dict[str, Any]:
+        """The lineage that is kept beside the adapter."""
+        return {
+            "source": self.source.digest,
+            "pairs": len(self.preferences.pairs),
+            "pairs_digest": self.preferences.digest,
+            "seed": self.seed,
+            "settings": deciding(self.plan),
+        }
+
+
+def deciding(plan: MutationPlan) -> dict[str, Any]:
+    """The settings that decide an adapter, as JSON data."""
+    return {key: getattr(plan, key) for key in _DECIDING}
+
+
+def mutant_key(source: Parent, plan: MutationPlan, seed: int, preference: tuple[str, ...]) -> str:
+    """The name of a mutation: 16 hex digits of what it starts from and how it is to be made.
+
+    ``preference`` are the digests of the preference items. It is known before anything is run, so that a
+    mutation that was cut short is found again, and is never made twice.
+    """
+    text = json.dumps([source.digest, deciding(plan), seed, preference], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""A training as a process of its own: the order comes in, what was trained goes out, over one socket.
+
+    python -m recipesearch.mutation.process CHANNEL
+
+``CHANNEL`` is the file descriptor of a socket to the supervisor. The one message in is an Order, the one out
+is Trained, or the error that kept it from being done.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import RecipeSearchError, StudyError
+from ..files import cache_dir
+from ..workers.group import Group
+from ..workers.remains import die_with_parent
+from .order import Order, Trained
+
+COMMAND = (sys.executable, "-m", "recipesearch.mutation.process")
+_SECONDS = 7 * 24 * 3600.0
+
+
+def train_apart(order: Order) -> Trained:
+    """Trains in a process group of its own, which ends with this process, however that ends.
+
+    Raises StudyError with the cause if it cannot be done; a training that was cut short left nothing.
+    """
+    log = cache_dir() / "logs" / f"mutant-{order.target.name}.log"
+    group = Group(COMMAND, order, log)
+    try:
+        answer = group.receive(_SECONDS, f"no adapter within {_SECONDS / 3600:.0f} h")
+    except RecipeSearchError as failure:
+        raise StudyError(f"the training of {order.target.name} failed: {failure}") from failure
+    finally:
+        group.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    """Trains what one supervisor orders."""
+    die_with_parent()
+    faulthandler.enable()
+    channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    order = channel.recv()
+    try:
+        from .training import train
+
+        channel.send(train(order))
+    except RecipeSearchError as error:
+        channel.send(error)
+    except Exception as error:
+        traceback.print_exc()
+        words = (str(error).strip() or "no message").splitlines()[0]
+        channel.send(StudyError(f"the training failed: {type(error).__name__}: {words}"))
+
+
+if __name__ == "__main__":
+    main()

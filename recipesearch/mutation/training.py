@@ -1,0 +1,155 @@
+"""One fine-tuning: trl's DPOTrainer or SFTTrainer with a LoRA on a model, into an adapter's folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from ..engines.choice import choose_device
+from ..errors import StudyError
+from ..files import whole_folder
+from ..merging.materialize import directories
+from ..scoring.preferences import Pair, Text
+from .order import LINEAGE, Order, Trained
+from .watch import Watch
+
+_LOGS = 20  # times that a training's margins are looked at
+
+
+def train(order: Order) -> Trained:
+    """Trains the adapter that an order asks for, and leaves its folder complete or not at all.
+
+    Deterministic for one order on one machine. Raises StudyError if the folder is taken or cannot be written.
+    """
+    begun = time.monotonic()
+    if order.threads:
+        torch.set_num_threads(order.threads)
+    on_gpu = choose_device(order.device) == "cuda"
+    dtype = order.dtype if on_gpu else "float32"
+    folder = directories([order.source])[order.source]
+    set_seed(order.seed)  # a LoRA starts from random numbers
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to("cuda" if on_gpu else "cpu")
+    lora = LoraConfig(
+        r=order.plan.rank,
+        lora_alpha=2 * order.plan.rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        base_model_name_or_path=order.base_name,
+        task_type="CAUSAL_LM",
+    )
+    kept, pairs = _held_back(order)
+    watch = Watch(kept, tokenizer, order.plan)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _trainer(order, model, tokenizer, lora, pairs, Path(scratch))
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(watch)
+        before = watch.perplexity(trainer.model)
+        trainer.train()
+    tuned = trainer.model
+    trained = Trained(
+        steps=trainer.state.global_step,
+        stopped=watch.reason,
+        perplexity=(before, watch.perplexity(tuned)),
+        kl=watch.divergence(tuned),
+        margin=watch.margin,
+        tokens=int(trainer.state.num_input_tokens_seen),
+        seconds=time.monotonic() - begun,
+    )
+    _write(order, tuned, trained)
+    return trained
+
+
+def _held_back(order: Order) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]:
+    """What watches over the model, and what it learns from: where no right answers of its own are known, a
+    tenth of the pairs is held back for that."""
+    pairs = order.preferences.pairs
+    if order.preferences.kept:
+        return order.preferences.kept, pairs
+    count = len(pairs) // 10
+    texts = [(p.prompt, p.chosen) for p in pairs[:count]]
+    return [(p, c) for p, c in texts if isinstance(p, str) and isinstance(c, str)], pairs[count:]
+
+
+def _trainer(
+    order: Order, model: Any, tokenizer: Any, lora: LoraConfig, pairs: Sequence[Pair], scratch: Path
+) -> Any:
+    plan, on_gpu = order.plan, model.device.type == "cuda"
+    common: dict[str, Any] = {
+        "output_dir": str(scratch),
+        "per_device_train_batch_size": min(plan.batch, len(pairs)),
+        "max_steps": plan.steps,
+        "learning_rate": plan.learning_rate,
+        "warmup_steps": max(1, plan.steps // 10),
+        "max_length": plan.max_length,
+        "seed": order.seed,
+        "use_cpu": not on_gpu,
+        "bf16": model.dtype == torch.bfloat16,
+        "gradient_checkpointing": on_gpu,
+        "include_num_input_tokens_seen": "all",
+        "logging_steps": max(1, plan.steps // _LOGS),
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    strip = _bos(tokenizer)
+    if plan.kind == "dpo":
+        rows = [{"prompt": strip(p.prompt), "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
+        return DPOTrainer(
+            model,
+            args=DPOConfig(beta=plan.beta, **common),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=lora,
+        )
+    rows = [{"prompt": strip(p.prompt), "completion": p.chosen} for p in pairs]
+    return SFTTrainer(
+        model,
+        args=SFTConfig(**common),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+
+
+def _bos(tokenizer: Any) -> Any:
+    """Takes the BOS of a chat template's text off, where the tokenizer will put one there itself."""
+    bos = tokenizer.bos_token
+    adds = bos is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+
+    def strip(prompt: Text) -> Text:
+        return prompt.removeprefix(bos) if adds and isinstance(prompt, str) else prompt
+
+    return strip
+
+
+def _write(order: Order, tuned: Any, trained: Trained) -> None:
+    """The adapter, the pairs that it learned from, and where it comes from, in one folder."""
+    pairs = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in order.preferences.pairs)
+    record = {
+        **order.record(),
+        "versions": {name: version(name) for name in ("peft", "torch", "transformers", "trl")},
+        "trained": asdict(trained),
+    }
+    try:
+        with whole_folder(order.target) as partial:
+            tuned.save_pretrained(partial)
+            (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
+            (partial / "pairs.jsonl").write_text(pairs, "utf-8")
+            (partial / LINEAGE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {order.target}: {error.strerror or error}; free some space"
+        ) from error

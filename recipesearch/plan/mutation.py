@@ -1,0 +1,52 @@
+"""The section ``mutation``: how winners are fine-tuned into new parents, and for how many eras."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
+
+from .objective import ObjectivePlan
+from .section import Section
+
+
+class MutationPlan(Section):
+    """How a recipe's model is fine-tuned into a mutant, when the mutant is let in, and the loop around it.
+
+    ``samples`` answers of the model to each preference item, the first greedy, the others drawn at
+    ``temperature``; from them come ``pairs``. A LoRA of ``rank`` on every linear layer is trained on those
+    for ``steps`` steps of ``batch`` pairs, and stops early beyond ``max_margin`` (of DPO's rewards) or
+    ``max_kl`` (nats per token, from the model before). The gate lets a mutant in that is better on an
+    objective with p < ``significance``, and on none worse by more than ``tolerance``; nor on a task of
+    ``monitor``.
+
+    Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, of which
+    ``mutants`` are mutated; the next era's parents are at most ``pool``. ``control`` says who leaves first;
+    ``immigrants`` random recipes and averages of ``mates`` pairs of complementary parents are among its
+    seeds.
+    """
+
+    kind: Literal["dpo", "sft"] = "dpo"
+    chosen: Literal["reference", "best"] = "reference"
+    pairs: int = Field(default=256, ge=2)
+    samples: PositiveInt = 4
+    temperature: PositiveFloat = 1.0
+    beta: PositiveFloat = 0.1
+    learning_rate: PositiveFloat = 1e-4
+    steps: PositiveInt = 60
+    batch: PositiveInt = 16
+    rank: PositiveInt = 16
+    max_length: PositiveInt = 1024
+    max_margin: PositiveFloat = 20.0
+    max_kl: PositiveFloat = 0.3
+    monitor: tuple[ObjectivePlan, ...] = ()
+    significance: float = Field(default=0.05, gt=0, lt=1)
+    tolerance: FiniteFloat = Field(default=0.05, ge=0)
+    eras: PositiveInt = 1
+    elites: PositiveInt = 4
+    random: float = Field(default=0.25, ge=0, le=1)
+    mutants: int = Field(default=2, ge=0)
+    pool: int = Field(default=8, ge=2)
+    control: Literal["niching", "none"] = "niching"
+    immigrants: int = Field(default=4, ge=0)
+    mates: int = Field(default=2, ge=0)

@@ -1,0 +1,111 @@
+"""One task's documents and requests, built once for every model, and how answers become a score."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TrialFailed
+from ..score import RESPONSE_LENGTH, Measurement, TaskScore
+from .tasks import LoadedTask, generates
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+
+_FEWSHOT_SEED = 1234  # simple_evaluate's default
+
+
+class RequestForm:
+    """A task's documents by number, their ``instances``, and how the filled-in answers become a TaskScore."""
+
+    def __init__(self, loaded: LoadedTask, lm: LM, chat_template: bool) -> None:
+        task = loaded.task
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)  # here: building draws from it
+        task.build_all_requests(
+            rank=0,
+            world_size=1,
+            apply_chat_template=chat_template,
+            fewshot_as_multiturn=chat_template,  # as simple_evaluate does
+            chat_template=lm.apply_chat_template if chat_template else None,
+            tokenizer_name=lm.tokenizer_name if chat_template else "",
+        )
+        self.task, self._hash = task, loaded.hash
+        self.instances: list[Instance] = task.instances
+        self.docs = dict(task.doc_iterator(rank=0, limit=None, world_size=1))
+        self.requests: dict[int, list[Instance]] = defaultdict(list)
+        for instance in sorted(self.instances, key=lambda instance: instance.idx):
+            self.requests[instance.doc_id].append(instance)
+        self.keys = {doc_id: f"{doc_id:06d}-{_doc_hash(doc)}" for doc_id, doc in self.docs.items()}
+
+    def measure(self, lm: LM) -> TaskScore:
+        """The score of the answers that the instances now hold (lm_eval.evaluator.evaluate)."""
+        self.task.apply_filters()
+        filters = list(self.instances[0].filtered_resps)
+        items: dict[str, dict[str, object]] = {key: {} for key in self.keys.values()}
+        values: dict[str, list[Any]] = defaultdict(list)
+        metric_of = {}
+        for filter_name in filters:
+            for doc_id, doc in self.docs.items():
+                responses = [r.filtered_resps[filter_name] for r in self.requests[doc_id]]
+                for metric, value in self.task.process_results(doc, responses).items():
+                    # The first filter's metrics go by their own names, as objectives know them.
+                    name = metric if filter_name == filters[0] else f"{metric},{filter_name}"
+                    metric_of[name] = metric
+                    items[self.keys[doc_id]][name] = _plain(value)
+                    values[name].append(value)
+        if generates(self.task):
+            metric_of[RESPONSE_LENGTH] = RESPONSE_LENGTH
+            for doc_id, length in self._lengths(lm).items():
+                items[self.keys[doc_id]][RESPONSE_LENGTH] = length
+                values[RESPONSE_LENGTH].append(length)
+        metrics = {name: self._measure(metric_of[name], rows) for name, rows in values.items()}
+        return TaskScore(self._hash, metrics, items)
+
+    def _lengths(self, lm: Any) -> dict[int, float]:
+        """The mean number of tokens of each item's answers, before any filter."""
+        answers = {
+            doc_id: [answer for request in self.requests[doc_id] for answer in request.resps]
+            for doc_id in self.keys
+        }
+        texts = [text for several in answers.values() for text in several]
+        # All in one call: one by one takes twice as long, for every candidate.
+        tokens = iter(lm.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        return {doc_id: fmean(len(next(tokens)) for _ in several) for doc_id, several in answers.items()}
+
+    def _measure(self, metric: str, values: list[Any]) -> Measurement:
+        from lm_eval.api.metrics import mean, stderr_for_metric
+
+        aggregate = self.task.aggregation().get(metric, mean)
+        try:
+            value = float(aggregate(values))
+        except OverflowError:  # a perplexity beyond all floats
+            value = math.inf
+        if not math.isfinite(value):
+            raise TrialFailed(f"non-finite: metric '{metric}' of '{self.task.task_name}' is {value}")
+        # Only closed forms: the others bootstrap, thousands of times, for every candidate.
+        closed_form = stderr_for_metric(aggregate, bootstrap_iters=1) if aggregate is mean else None
+        stderr = float(closed_form(values)) if closed_form and len(values) > 1 else None
+        return Measurement(value, stderr)
+
+
+def _doc_hash(doc: Mapping[str, Any]) -> str:
+    """lm-eval's ``doc_hash`` of a document, shortened."""
+    import json
+
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))[:12]
+
+
+def _plain(value: Any) -> object:
+    """A metric's value as JSON data: numpy's become lists and numbers, what is not finite becomes null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,122 @@
+"""A process group of its own for one process of ours: started with an order, talked to, ended. Light."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrialFailed
+from ..files import cache_dir
+from .remains import MARK, drop_record, end_group, remove_stale, supervisor_mark, write_record
+
+_GUARD = (sys.executable, "-m", "recipesearch.workers.guard")
+_END_SECONDS = 20.0
+_KILLED = Path("/proc/vmstat")
+
+
+class Group:
+    """A process that was given an order, in a group that ends with this process, however that ends.
+
+    ``command`` starts it, with a socket's number as its last argument; the first message that it receives is
+    the order. What it prints is added to ``log``.
+    """
+
+    def __init__(self, command: Sequence[str], order: object, log: Path) -> None:
+        self.log = log
+        self._records = cache_dir() / "workers"
+        remove_stale(self._records)
+        ours, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
+        numbers = (lifeline, theirs.fileno())
+        self._killed = _system_kills()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            self._log_start = stream.tell()
+            self._guard = subprocess.Popen(
+                [*_GUARD, *map(str, numbers), str(self._records), *command],
+                pass_fds=numbers,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=os.environ | {MARK: supervisor_mark()},
+            )
+        os.close(lifeline)
+        theirs.close()
+        self._channel: Connection[Any, Any] = Connection(ours.detach())
+        try:
+            self.record()
+            self.send(order)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def number(self) -> int:
+        """The process group's."""
+        return self._guard.pid
+
+    def record(self) -> None:
+        """Writes down, for whoever finds the remains, what the group holds now: its shared memory too."""
+        write_record(self._records, self._guard.pid)
+
+    def send(self, message: object) -> bool:
+        """False if the process has ended; listening to it then tells why."""
+        with contextlib.suppress(OSError):
+            self._channel.send(message)
+            return True
+        return False
+
+    def receive(self, seconds: float, hang: str) -> Any:
+        """The next message. Raises TrialFailed: ``hang`` if none comes in time, or the cause of death."""
+        try:
+            if self._channel.poll(seconds):
+                return self._channel.recv()
+        except (EOFError, OSError) as error:
+            raise TrialFailed(self._cause_of_death()) from error
+        raise TrialFailed(hang)
+
+    def close(self) -> None:
+        """Ends the process group, whatever state it is in, and what it holds."""
+        self._channel.close()
+        os.close(self._lifeline)  # the guard ends the group
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guard.wait(_END_SECONDS)
+        end_group(self._guard.pid)
+        self._guard.wait()
+        drop_record(self._records, self._guard.pid)
+
+    def _cause_of_death(self) -> str:
+        try:
+            status = self._guard.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "crash: the worker hung up but did not end"
+        number = -status if status < 0 else status - 128
+        if number not in set(signal.Signals):
+            return f"crash: the worker ended with exit code {status} ({self._last_words()})"
+        name = signal.Signals(number).name
+        if name == "SIGKILL" and _system_kills() > self._killed:
+            return "out of memory: the system killed the worker (SIGKILL)"
+        return f"crash: the worker was ended by {name} (log: {self.log})"
+
+    def _last_words(self) -> str:
+        lines = self.log.read_bytes()[self._log_start :].decode("utf-8", "replace").split("\n")
+        words = next((line.strip() for line in reversed(lines) if line.strip()), "no last words")
+        return f"{words[:200]}; log: {self.log}"
+
+
+def _system_kills() -> int:
+    """How many processes Linux has killed for want of memory since it started; 0 elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in _KILLED.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
