@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
+from ..errors import StudyError
 from ..files import write_text
 from ..merging.parents import SCRIPT
 from ..merging.tokenizers import copy_tokenizer
 from ..recipe import Parent, Recipe, TokenizerFolder
-from ..recipe_yaml import to_yaml
+from ..recipe_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
@@ -28,10 +31,19 @@ Refer = Callable[[Parent], str]
 
 
 def clear(folder: Path) -> None:
-    """Removes what an earlier export has left beside its recipe; models that were built there stay."""
-    for file in folder.iterdir() if folder.is_dir() else ():
-        if _OURS.fullmatch(file.name):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    """Removes what an earlier export has left beside its recipe; models that were built there stay.
+
+    Raises StudyError, and removes nothing, if something has such a name and no earlier export is there: it is
+    somebody else's, and beside our recipe it would be taken for ours.
+    """
+    found = [f for f in folder.iterdir() if _OURS.fullmatch(f.name)] if folder.is_dir() else []
+    if found and not _is_export(folder / RECIPE_FILE):
+        raise StudyError(
+            f"{found[0]} was left by no earlier export, and exports use that name: move it away, or name "
+            "another folder"
+        )
+    for file in found:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def ancestors(recipe: Recipe) -> list[Parent]:
@@ -88,6 +100,15 @@ def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, 
 def stock_reads(references: Iterable[str]) -> bool:
     """Whether stock mergekit resolves the references by itself: folders and hub ids, without adapters."""
     return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
+
+
+def _is_export(recipe: Path) -> bool:
+    """Whether a recipe is one that an export has written: mergekit's own have no provenance."""
+    try:
+        content = yaml.safe_load(recipe.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # no recipe of ours, whatever it is
+        return False
+    return isinstance(content, dict) and PROVENANCE in content
 
 
 def _for_stock(recipe: Recipe, folder: Path, stem: str, refer: Refer) -> str:

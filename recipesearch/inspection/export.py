@@ -33,7 +33,7 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
     The YAML names the parents by absolute folders or hub revisions, so that stock ``mergekit-yaml``
     rebuilds the model anywhere on this machine; ``portable`` names them as the study file does, for
     recipesearch to resolve. Parents that are recipes are written beside it (see bundle.py). Raises
-    StudyError if the trial has no score or the folder cannot be written.
+    StudyError if the trial has no score, or the folder cannot be written or holds what is not an export's.
     """
     if row.values is None or row.recipe is None:
         raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")

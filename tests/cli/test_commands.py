@@ -155,6 +155,32 @@ def test_export_of_the_whole_front(command: Command, study: Path, tmp_path: Path
     assert {path.name for path in (tmp_path / "all").iterdir()} == {f"trial-{row['trial']}" for row in front}
 
 
+def test_export_removes_nothing_that_no_export_has_left(
+    command: Command, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "tokenizer").mkdir(parents=True)
+    (out / "tokenizer" / "tokenizer.json").write_text("{}")
+    for recipe in (None, "merge_method: linear\n", "- recipesearch\n", "a: [", "12"):
+        if recipe:
+            (out / "recipe.yaml").write_text(recipe)
+        before = {path: path.is_file() and path.read_text() for path in out.rglob("*")}
+        ended = command("export", study, "-o", out)
+        assert ended.code == 4
+        assert "left by no earlier export" in ended.err
+        assert {path: path.is_file() and path.read_text() for path in out.rglob("*")} == before
+
+
+def test_export_clears_what_an_earlier_one_has_left(command: Command, study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command("export", study, "-o", out).code == 0
+    (out / "tokenizer").mkdir()
+    (out / "rebuild.sh").touch()
+    (out / "model").mkdir()
+    assert command("export", study, "-o", out).code == 0
+    assert {path.name for path in out.iterdir()} == {"recipe.yaml", "README.md", "model"}
+
+
 def test_front_page_is_written(command: Command, study: Path, tmp_path: Path) -> None:
     assert command("front", study, "--html", tmp_path / "front.html").code == 0
     assert (tmp_path / "front.html").read_text().startswith("<!")
