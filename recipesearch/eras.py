@@ -15,16 +15,13 @@ from .errors import PlanError, RefusedInput, StudyError
 from .plan import FRONT, ROOM_OPTIONS, Plan
 from .preflight import Member, Preflight, preflight
 from .recipe import Parent
-from .study.results import Results, Row, open_results
+from .study.identity import Identity
+from .study.results import Results, Row, open_results, open_stored
 
 
 def begun(plan: Plan) -> bool:
     """Whether the plan's study is in its database."""
-    try:
-        open_results(plan.storage_url, plan.name)
-    except StudyError:  # or nothing can be known: then running it says why
-        return False
-    return True
+    return _stored(plan) is not None
 
 
 def closed(plans: Sequence[Plan]) -> int:
@@ -32,18 +29,17 @@ def closed(plans: Sequence[Plan]) -> int:
 
     Raises PlanError if one of them, or their order, is not what was run.
     """
-    started = [begun(plan) for plan in plans]
-    if not any(started):
-        return 0
-    last = max(place for place, is_begun in enumerate(started) if is_begun)
-    if not all(started[:last]):
-        missing = plans[started.index(False)].era
+    stored = [_stored(plan) for plan in plans]
+    last = max((place for place, was in enumerate(stored) if was), default=0)
+    if not all(stored[:last]):
+        missing = plans[stored.index(None)].era
         raise PlanError(
             f"era '{missing}' has not begun, and '{plans[last].era}' after it has: add new eras at the end, "
             "or give the study another name"
         )
-    for place, plan in enumerate(plans[: last + 1]):
-        _require_as_begun(plan, whole=place < last)
+    for place, was in enumerate(stored[: last + 1]):
+        if was:
+            _require_as_begun(plans[place], *was, whole=place < last)
     return last
 
 
@@ -99,9 +95,16 @@ def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
     }
 
 
-def _require_as_begun(plan: Plan, *, whole: bool) -> None:
+def _stored(plan: Plan) -> tuple[Plan, Identity] | None:
+    """What the plan's study was begun with, if it was."""
+    try:
+        return open_stored(plan.storage_url, plan.name)
+    except StudyError:  # or nothing can be known: then running it says why
+        return None
+
+
+def _require_as_begun(plan: Plan, was: Plan, identity: Identity, *, whole: bool) -> None:
     """Raises PlanError if an era follows another one than it did; ``whole``: or if it is not what was run."""
-    was, results = open_results(plan.storage_url, plan.name)
     if was.after != plan.after:
         raise PlanError(
             f"era '{plan.era}' began after '{was.after}', and now follows '{plan.after}': add new eras at "
@@ -111,7 +114,7 @@ def _require_as_begun(plan: Plan, *, whole: bool) -> None:
         return
     then, now = _fixed(was), _fixed(plan)
     parents = preflight(plan, members(plan), to_run=False).pool.parents
-    then["parents"] = dict(results.identity["parents"])
+    then["parents"] = dict(identity["parents"])
     now["parents"] = {name: parent.digest for name, parent in parents.items()}
     if changed := sorted(key for key in now if now[key] != then[key]):
         raise PlanError(

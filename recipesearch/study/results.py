@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from .. import pareto
@@ -147,6 +148,17 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
 
     Raises StudyError if the database or the study is not there.
     """
+    plan, study, storage = _open(url, name)
+    return plan, read_results(study, Ledger(storage.engine, conditions_of(study.user_attrs[IDENTITY])))
+
+
+def open_stored(url: str, name: str) -> tuple[Plan, Identity]:
+    """As ``open_results``, but the stored plan and identity alone: no trial and no score is read."""
+    plan, study, _ = _open(url, name)
+    return plan, study.user_attrs[IDENTITY]
+
+
+def _open(url: str, name: str | None) -> tuple[Plan, optuna.Study, RDBStorage]:
     require_studies(url, LAST_TABLE)
     storage = open_storage(url)
     names = [name] if name else optuna.get_all_study_names(storage)
@@ -164,7 +176,7 @@ def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
     if stored is None or IDENTITY not in study.user_attrs:
         raise StudyError(f"study '{names[0]}' was not begun by recipesearch, or its first run was cut short")
     plan = read_plan({**stored, "storage": url}, stored["folder"], f"study '{names[0]}'")
-    return plan, read_results(study, Ledger(storage.engine, conditions_of(study.user_attrs[IDENTITY])))
+    return plan, study, storage
 
 
 def read_results(study: optuna.Study, ledger: Ledger) -> Results:
