@@ -7,7 +7,7 @@ is a recipe, found anew from the database whenever it is asked for, so that noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,8 +51,7 @@ def open_preflight(plan: Plan) -> Preflight:
 def members(plan: Plan) -> dict[str, Member]:
     """The members of the last era's front that a plan names among its parents, by reference.
 
-    Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since, or
-    if two of the members are one recipe.
+    Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since.
     """
     wanted = [reference for reference in plan.parents.values() if reference.startswith(FRONT)]
     if not wanted:
@@ -60,7 +59,6 @@ def members(plan: Plan) -> dict[str, Member]:
     before, results = open_results(plan.storage_url, plan.after)
     checked = open_preflight(before.model_copy(update={"folder": plan.folder}))
     found = {reference: _member(checked, results, reference) for reference in wanted}
-    _require_distinct(found)
     if checked.pool.tokenizer and plan.engine.threads:
         import torch
 
@@ -131,17 +129,6 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     options = content["engine"]["options"]
     content["engine"]["options"] = {key: options[key] for key in options if key not in ROOM_OPTIONS}
     return content
-
-
-def _require_distinct(found: Mapping[str, Member]) -> None:
-    seen: dict[str, str] = {}
-    for reference, member in found.items():
-        if member.parent.digest in seen:
-            raise RefusedInput(
-                f"'{seen[member.parent.digest]}' and '{reference}' are one recipe, trial {member.trial} of "
-                f"{member.study}: name one of them as a parent"
-            )
-        seen[member.parent.digest] = reference
 
 
 def _hash(text: str) -> str:

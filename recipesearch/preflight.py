@@ -109,7 +109,7 @@ def fit(
     tokenizer: Tokenizer | None,
 ) -> Preflight:
     """The plan's space over its parents, and the sampler for it. Raises as ``preflight`` does."""
-    _require_distinct(parents)
+    _require_distinct(plan, parents)
     _require_mergeable(plan, checkpoints)
     first = next(iter(checkpoints.values()))
     pool = Pool(
@@ -186,12 +186,13 @@ def _require_parents_values(plan: Plan, space: Space) -> None:
             )
 
 
-def _require_distinct(parents: Mapping[str, Parent]) -> None:
+def _require_distinct(plan: Plan, parents: Mapping[str, Parent]) -> None:
     names: dict[str, str] = {}
     for name, parent in parents.items():
-        if parent.digest in names:
-            raise RefusedInput(f"parents '{names[parent.digest]}' and '{name}' are the same model; drop one")
-        names[parent.digest] = name
+        first = names.setdefault(parent.digest, name)
+        if first != name:
+            named = " and ".join(dict.fromkeys((plan.parents[first], plan.parents[name])))
+            raise RefusedInput(f"parents '{first}' and '{name}' are the same model ({named}); drop one")
 
 
 def _parts(checkpoint: Checkpoint) -> Parts:

@@ -110,13 +110,13 @@ def test_eras_are_added_at_the_end_only(make_plans: MakePlans) -> None:
     assert len(run_here(make_plans(eras=(WEIGHTS, LAYERS, last))).scored) == 5
 
 
-def test_two_names_for_one_member_are_refused_with_its_trial(
+def test_two_rules_that_choose_one_member_are_refused_by_name(
     make_plans: MakePlans, small_tasks: dict[str, str]
 ) -> None:
     twice = {"a": "front:best addition_b_search.exact_match", "b": "front:knee", "lang": "zoo:lang"}
     alone = [{"task": small_tasks["addition_b_search"], "metric": "exact_match"}]
     plans = make_plans(eras=(WEIGHTS, LAYERS | {"parents": twice}), objectives=alone, trials=4)
-    with pytest.raises(RefusedInput, match=r"are one recipe, trial \d of hybrid\.weights: name one"):
+    with pytest.raises(RefusedInput, match=r"'a' and 'b' are the same model \(front:best .*front:knee\)"):
         run_here(plans)
 
 
