@@ -25,9 +25,7 @@ def shapes_folder(parent: Parent) -> Path:
 
 def shapes(parent: Parent) -> Checkpoint:
     """A parent's config and headers; a recipe's as they will be once it is built."""
-    if not isinstance(parent.source, Recipe):
-        return read_checkpoint(shapes_folder(parent))
-    if parent.source.tokenizer:
+    if not isinstance(parent.source, Recipe) or parent.source.tokenizer:
         return read_checkpoint(shapes_folder(parent))
     checkpoint = shapes(parent.source.base or parent.source.parents()[0])
     path = parent.source.path

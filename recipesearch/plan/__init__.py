@@ -9,7 +9,7 @@ reading.py     from a file to a Plan, or to what is wrong with it
 """
 
 from .engine import ROOM_OPTIONS, EnginePlan
-from .eras import FRONT, era_name
+from .eras import FRONT
 from .layers import LayersPlan
 from .mutation import MutationPlan
 from .objective import ObjectivePlan
@@ -34,7 +34,6 @@ __all__ = [
     "TokenPlan",
     "TokenizerPlan",
     "WeightsPlan",
-    "era_name",
     "load_plan",
     "load_plans",
     "read_plan",
