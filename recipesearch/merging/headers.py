@@ -119,17 +119,24 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """
     if not directory.is_dir():
         raise RefusedInput(f"{directory}: no such model folder; check the path in the study file")
-    config = _read_json(directory / "config.json")
-    if not isinstance(config.get("num_hidden_layers"), int):
-        raise RefusedInput(
-            f"{directory}: its config has no num_hidden_layers; only one-stack decoder models can be merged"
-        )
-    if "auto_map" in config:
-        raise RefusedInput(f"{directory}: its config asks for remote code (auto_map), which is never run")
+    config = read_config(directory / "config.json")
     tensors: dict[str, TensorHeader] = {}
     for file in _weight_files(directory):
         tensors |= _read_headers(file)
     return Checkpoint(directory, config, tensors)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A model's config as its file has it.
+
+    Raises RefusedInput if it cannot be read, is not that of one stack of layers, or needs remote code.
+    """
+    config = _read_json(file)
+    if not isinstance(config.get("num_hidden_layers"), int):
+        raise RefusedInput(f"{file}: no num_hidden_layers; only one-stack decoder models can be merged")
+    if "auto_map" in config:
+        raise RefusedInput(f"{file}: it asks for remote code (auto_map), which is never run")
+    return config
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -178,7 +185,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise RefusedInput(f"{path}: cannot be read as JSON ({error}); is this a model folder?") from error
+        raise RefusedInput(f"{path}: cannot be read as JSON ({error}); is it a whole model's?") from error
     if not isinstance(content, dict):
         raise RefusedInput(f"{path}: expected a JSON object")
     return content

@@ -90,7 +90,7 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
     A moved layer keeps its own kind, and reads everything else in the donor's config. ``in_place``: for an
     engine in which the kind belongs to the place.
     """
-    read = {name: _read(name, raw) for name, raw in configs.items()}
+    read = {name: typed_config(raw, f"parent '{name}'") for name, raw in configs.items()}
     (first_name, first), *others = read.items()
     for name, other in others:
         for key in _READ_BY_LAYERS:
@@ -109,14 +109,16 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
             )
 
 
-def _read(name: str, raw: Mapping[str, Any]) -> PretrainedConfig:
-    """A raw config as transformers reads it, what it leaves out filled in."""
+def typed_config(raw: Mapping[str, Any], whose: str) -> PretrainedConfig:
+    """A raw config as transformers reads it, what it leaves out filled in. Raises RefusedInput."""
+    kind = str(raw.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        raise RefusedInput(f"{whose}: transformers knows no model type '{kind}'")
     try:
-        config: PretrainedConfig = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(dict(raw))
     except Exception as error:  # each config checks its own values, and raises whatever it raises
-        raise RefusedInput(
-            f"parent '{name}': transformers cannot read its config ({str(error).splitlines()[0]})"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise RefusedInput(f"{whose}: not a config of type '{kind}' ({reason})") from error
     return config
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RefusedInput
-from .headers import Checkpoint, TensorHeader
+from .headers import Checkpoint, TensorHeader, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -26,45 +26,24 @@ def recorded_checkpoint(config_file: Path) -> Checkpoint:
     import torch
     from transformers import AutoModelForCausalLM
 
-    raw = _read(config_file)
-    config = _causal_config(config_file, raw)
+    from .layered import typed_config
+
+    raw = read_config(config_file)
+    config = typed_config(raw, str(config_file))
+    _require_causal(config_file, raw, config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32)
     headers = {name: _header(config_file, tensor) for name, tensor in _saved(model).items()}
     return Checkpoint(config_file.parent, raw, headers)
 
 
-def _read(config_file: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(config_file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RefusedInput(f"{config_file}: cannot be read as JSON ({error}); record it again") from error
-    if not isinstance(raw, dict):
-        raise RefusedInput(f"{config_file}: expected a JSON object")
-    if not isinstance(raw.get("num_hidden_layers"), int):
-        raise RefusedInput(
-            f"{config_file}: no num_hidden_layers; only one-stack decoder models can be merged"
-        )
-    if "auto_map" in raw:
-        raise RefusedInput(f"{config_file}: it asks for remote code (auto_map), which is never run")
-    return raw
+def _require_causal(config_file: Path, raw: Mapping[str, Any], config: PretrainedConfig) -> None:
+    """The class that a config names, if it does, must be the causal LM of its model type."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-
-def _causal_config(config_file: Path, raw: dict[str, Any]) -> PretrainedConfig:
-    """Transformers' own reading of it. The class that it names must be the causal LM of its model type."""
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
-
-    kind = raw.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        raise RefusedInput(f"{config_file}: transformers knows no model type {kind!r}")
-    try:
-        config = CONFIG_MAPPING[kind].from_dict(raw)
-    except Exception as error:  # each config checks its own values, and raises whatever it raises
-        raise RefusedInput(f"{config_file}: not a config of type '{kind}' ({error})") from error
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if model_class is None or raw.get("architectures", [model_class.__name__]) != [model_class.__name__]:
         raise RefusedInput(f"{config_file}: not a causal LM; only one-stack decoder models can be merged")
-    return config
 
 
 def _saved(model: PreTrainedModel) -> dict[str, torch.Tensor]:

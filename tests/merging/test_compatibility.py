@@ -133,8 +133,11 @@ def test_layers_keep_what_they_were_trained_with_or_do_not_move(one):
 def test_a_config_that_transformers_does_not_know_is_refused(one):
     from recipesearch.merging.layered import require_movable
 
-    for wrong in ({"model_type": "nothing"}, {"num_hidden_layers": "four"}):
-        with pytest.raises(RefusedInput, match="parent 'odd': transformers cannot read its config"):
+    for wrong, words in (
+        ({"model_type": "nothing"}, "transformers knows no model type 'nothing'"),
+        ({"num_hidden_layers": "four"}, "not a config of type 'llama'"),
+    ):
+        with pytest.raises(RefusedInput, match=f"parent 'odd': {words}"):
             require_movable({"odd": dict(one.config) | wrong}, in_place=False)
 
 
