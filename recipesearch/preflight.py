@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from optuna.distributions import distribution_to_json
 
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
-from .memory import need, require_memory, weight_bytes
+from .memory import require_memory
 from .merging.compatibility import require_compatible, require_stackable, warn_unless_alike
 from .merging.headers import Checkpoint, read_checkpoint
 from .merging.hosting import require_hostable
 from .merging.parents import identify, locate
 from .merging.shapes import shapes
 from .merging.tokenizers import Settled
-from .plan import FRONT, Plan
+from .plan import FRONT, EnginePlan, Plan
 from .recipe import Parent, Tokenizer
 from .samplers.fit import Choice, choose
 from .space.kinds import Space, open_space
@@ -30,8 +27,6 @@ from .space.seeds import parent_label, seeds
 _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
 _NORM = re.compile(r"norm|ln_")
 _LAYER = re.compile(r"\.(\d+)\.")
-# Measured on the demo's database: rows and their indexes.
-_TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: 
     taken = front or {}
     located = _read_located(plan)
     if to_run:  # first: identifying reads every byte of every parent
-        _require_memory(plan, located)
+        require_memory(*in_memory(plan, located))
     parents = {
         name: taken[reference].parent if reference in taken else identify(reference, plan.folder)
         for name, reference in plan.parents.items()
@@ -97,7 +92,7 @@ def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: 
     if not settled:
         warn_of_other_tokens(checkpoints)
     if to_run and (settled or located.keys() < checkpoints.keys()):
-        _require_memory(plan, checkpoints)
+        require_memory(*in_memory(plan, checkpoints))
     checked = fit(plan, parents, checkpoints, settled.tokenizer if settled else None)
     return replace(checked, vocabulary=settled, front=taken)
 
@@ -151,15 +146,16 @@ def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
     require_movable({name: checkpoint.config for name, checkpoint in checkpoints.items()}, in_place=hosts)
 
 
-def _require_memory(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
-    parents = _donor_first(plan, checkpoints)
-    require_memory(parents, plan.engine, _live(plan, parents))
+def in_memory(
+    plan: Plan, checkpoints: Mapping[str, Checkpoint]
+) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None]:
+    """What ``memory.need`` takes: the parents, the engine, and the largest live model if it is none of them.
 
-
-def _live(plan: Plan, parents: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The live model at its largest, where that is none of the parents."""
+    The parent that gives the live model its config comes first.
+    """
+    parents = [checkpoints[name] for name in donor_first(plan) if name in checkpoints]
     deepest = plan.space.layers.depth[1] if plan.space.layers else 0
-    return parents[0].with_depth(deepest) if parents and deepest else None
+    return parents, plan.engine, parents[0].with_depth(deepest) if parents and deepest else None
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:
@@ -167,11 +163,6 @@ def _read_located(plan: Plan) -> dict[str, Checkpoint]:
     named = {name: ref for name, ref in plan.parents.items() if not ref.startswith(FRONT)}
     folders = {name: locate(reference, plan.folder) for name, reference in named.items()}
     return {name: read_checkpoint(folder) for name, folder in folders.items() if folder}
-
-
-def _donor_first(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> list[Checkpoint]:
-    """The parent that gives the live model its config comes first."""
-    return [checkpoints[name] for name in donor_first(plan) if name in checkpoints]
 
 
 def _require_parents_values(plan: Plan, space: Space) -> None:
@@ -201,51 +192,3 @@ def _parts(checkpoint: Checkpoint) -> Parts:
     embed = tuple(name for name in outside if _EMBEDDING.search(name))
     norms = {found[0] for name in checkpoint.tensors if (found := _NORM.search(name))}
     return Parts(embed, tuple(name for name in outside if name not in embed), tuple(sorted(norms)))
-
-
-def estimate(checked: Preflight, items: int) -> dict[str, Any]:
-    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts.
-
-    Memory is that of the resident parents, the live model and vLLM's KV cache (see ``memory.Need``); scoring
-    comes on top. Time is not estimated: it depends on the machine, and a run's progress line tells it after
-    a few recipes.
-    """
-    plan = checked.plan
-    parents = _donor_first(plan, checked.checkpoints)
-    needed = need(parents, plan.engine, _live(plan, parents))
-    return {
-        "architecture": next(iter(checked.checkpoints.values())).architecture,
-        "layers": checked.pool.layers,
-        **({"path_layers": list(plan.space.layers.depth)} if plan.space.layers else {}),
-        "parents": len(checked.checkpoints),
-        "genes": len(checked.space.genes),
-        "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
-        "recipes": plan.search.trials,
-        "items_per_recipe": items,
-        "memory_bytes": needed.total,
-        "parents_bytes": needed.parents,
-        "model_bytes": needed.model,
-        "cache_bytes": needed.cache,
-        "database_bytes": plan.search.trials * (_trial_bytes(checked.space) + items * _ITEM_BYTES),
-        "merged_model_bytes": needed.model,
-        **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
-    }
-
-
-def _trial_bytes(space: Space) -> int:
-    """What a trial's rows take; Optuna keeps each gene's distribution with its value."""
-    return _TRIAL_BYTES + sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
-
-
-def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:
-    """What aligning the vocabularies does and takes: ``memory_bytes`` of rows, a part of the parents' that no
-    file can be mapped to, and ``disk_bytes`` for one model's folder in the cache."""
-    dtype = checked.plan.engine.dtype
-    counts = zip(donor_first(checked.plan), settled.tokens, settled.lacks, strict=True)
-    rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.checkpoints.values())
-    return {
-        "merged": settled.size,
-        "parents": {name: {"tokens": tokens, "lacks": lacks} for name, tokens, lacks in counts},
-        "memory_bytes": sum(weight_bytes(c, dtype) for c in rows),
-        "disk_bytes": max(weight_bytes(c, dtype) for c in checked.checkpoints.values()),
-    }

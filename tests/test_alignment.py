@@ -19,12 +19,13 @@ from vocabularies import PLAIN, SPECIAL, respoken
 from recipesearch import cli, search
 from recipesearch.alignment import live_donor
 from recipesearch.errors import PlanError, RefusedInput
+from recipesearch.estimate import estimate
 from recipesearch.inspection.export import export
 from recipesearch.memory import need
 from recipesearch.merging.headers import read_checkpoint
 from recipesearch.merging.materialize import directories
 from recipesearch.plan import Plan
-from recipesearch.preflight import Preflight, estimate, preflight
+from recipesearch.preflight import Preflight, preflight
 from recipesearch.recipe import TokenizerFolder
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker

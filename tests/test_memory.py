@@ -11,6 +11,7 @@ import yaml
 
 from recipesearch import cli, memory
 from recipesearch.errors import RefusedInput
+from recipesearch.estimate import estimate
 from recipesearch.memory import (
     available,
     cache_bytes_per_token,
@@ -24,7 +25,7 @@ from recipesearch.memory import (
 from recipesearch.merging.headers import Checkpoint, TensorHeader, read_checkpoint
 from recipesearch.merging.parents import locate
 from recipesearch.plan import EnginePlan, Plan
-from recipesearch.preflight import estimate, preflight
+from recipesearch.preflight import preflight
 
 GIB = 1 << 30
 LLAMA_3_8B = {

@@ -54,8 +54,8 @@ def _needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
 
 def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
     """As above, from recorded configs; nothing is known of the number of items."""
+    from ..estimate import estimate
     from ..offline import check_offline
-    from ..preflight import estimate
 
     before: Preflight | None = None
     for plan in plans:
@@ -67,7 +67,7 @@ def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
 def _needs(checked: Preflight) -> dict[str, Any]:
     """What one era would need; loads its tasks."""
     from ..engines.choice import require_runnable
-    from ..preflight import estimate
+    from ..estimate import estimate
     from ..workers.goals import load_all_goals
 
     plan = checked.plan

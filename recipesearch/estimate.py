@@ -1,0 +1,64 @@
+"""What a checked study needs: counts, and sizes in bytes. Light."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from optuna.distributions import distribution_to_json
+
+from .alignment import donor_first
+from .memory import need, weight_bytes
+from .merging.tokenizers import Settled
+from .preflight import Preflight, in_memory
+from .space.kinds import Space
+
+# Measured on the demo's database: rows and their indexes.
+_TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
+
+
+def estimate(checked: Preflight, items: int) -> dict[str, Any]:
+    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts.
+
+    Memory is that of the resident parents, the live model and vLLM's KV cache (see ``memory.Need``); scoring
+    comes on top. Time is not estimated: it depends on the machine, and a run's progress line tells it after
+    a few recipes.
+    """
+    plan = checked.plan
+    needed = need(*in_memory(plan, checked.checkpoints))
+    return {
+        "architecture": next(iter(checked.checkpoints.values())).architecture,
+        "layers": checked.pool.layers,
+        **({"path_layers": list(plan.space.layers.depth)} if plan.space.layers else {}),
+        "parents": len(checked.checkpoints),
+        "genes": len(checked.space.genes),
+        "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
+        "recipes": plan.search.trials,
+        "items_per_recipe": items,
+        "memory_bytes": needed.total,
+        "parents_bytes": needed.parents,
+        "model_bytes": needed.model,
+        "cache_bytes": needed.cache,
+        "database_bytes": plan.search.trials * (_trial_bytes(checked.space) + items * _ITEM_BYTES),
+        "merged_model_bytes": needed.model,
+        **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
+    }
+
+
+def _trial_bytes(space: Space) -> int:
+    """What a trial's rows take; Optuna keeps each gene's distribution with its value."""
+    return _TRIAL_BYTES + sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
+
+
+def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:
+    """What aligning the vocabularies does and takes: ``memory_bytes`` of rows, a part of the parents' that no
+    file can be mapped to, and ``disk_bytes`` for one model's folder in the cache."""
+    dtype = checked.plan.engine.dtype
+    counts = zip(donor_first(checked.plan), settled.tokens, settled.lacks, strict=True)
+    rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.checkpoints.values())
+    return {
+        "merged": settled.size,
+        "parents": {name: {"tokens": tokens, "lacks": lacks} for name, tokens, lacks in counts},
+        "memory_bytes": sum(weight_bytes(c, dtype) for c in rows),
+        "disk_bytes": max(weight_bytes(c, dtype) for c in checked.checkpoints.values()),
+    }
