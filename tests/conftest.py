@@ -33,6 +33,17 @@ def zoo() -> Path:
     return build_zoo()
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Two threads spin on models this small, for minutes if the machine is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def random_llama(tmp_path_factory):
     """A function (seed, tied=False, dtype=None, **sizes) -> Parent: a tiny Llama of random weights, kept."""

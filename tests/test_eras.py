@@ -60,6 +60,19 @@ def make_plans(small_tasks: dict[str, str], tmp_path: Path) -> MakePlans:
     return make
 
 
+@pytest.fixture
+def make_aligned(make_plans: MakePlans, zoo: Path, tmp_path: Path) -> MakePlans:
+    """A function of the tokenizer's source: two eras, the reader of the first has more tokens than math."""
+    lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
+    layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}
+
+    def make(source: str) -> tuple[Plan, ...]:
+        eras = (WEIGHTS | {"tokenizer": {"source": source}}, layers)
+        return make_plans(eras=eras, parents={"math": "zoo:math", "lang": lang}, base="math", trials=5)
+
+    return make
+
+
 def history(results: Results) -> list[tuple[Any, ...]]:
     return [(row.number, row.state, row.recipe, dict(row.genome), row.values) for row in results.rows]
 
@@ -120,20 +133,11 @@ def test_two_rules_that_choose_one_member_are_refused_by_name(
         run_here(plans)
 
 
-def test_check_finds_what_a_vocabulary_would_cost_the_second_era(
-    make_plans: MakePlans, zoo: Path, tmp_path: Path
-) -> None:
+def test_check_finds_what_a_vocabulary_would_cost_the_second_era(make_aligned: MakePlans) -> None:
     """Before the first era's budget is spent, not after."""
-    lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
-    weights = WEIGHTS | {"tokenizer": {"source": "union"}}
-    layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}
-    plans = make_plans(eras=(weights, layers), parents={"math": "zoo:math", "lang": lang})
     with pytest.raises(RefusedInput, match=r"'winner' and 'math'.*have \d+ and 48 tokens"):
-        list(_needs_of_all(plans))
-    both = {"math": "zoo:math", "lang": lang}
-    based = WEIGHTS | {"tokenizer": {"source": "base"}}
-    fitting = make_plans(eras=(based, layers), parents=both, base="math")
-    assert [need["parents"] for need in _needs_of_all(fitting)] == [2, 2]
+        list(_needs_of_all(make_aligned("union")))
+    assert [need["parents"] for need in _needs_of_all(make_aligned("base"))] == [2, 2]
 
 
 @pytest.mark.parametrize("at", ["the last recipe of the first era", "the first of the second"])
@@ -222,16 +226,9 @@ def test_paths_are_parents_of_the_era_after(make_plans: MakePlans) -> None:
     assert len(results.scored) == 5
 
 
-def test_an_aligned_winner_is_a_parent_of_one_vocabulary(
-    make_plans: MakePlans, zoo: Path, tmp_path: Path
-) -> None:
+def test_an_aligned_winner_is_a_parent_of_one_vocabulary(make_aligned: MakePlans, tmp_path: Path) -> None:
     """The hybrid of 2403.13187: one of its parents has more tokens than the others."""
-    lang = str(respoken(zoo / "lang", tmp_path / "lang", PLAIN, SPECIAL))
-    weights = WEIGHTS | {"tokenizer": {"source": "base"}}
-    layers = LAYERS | {"parents": {"winner": "front:knee", "math": "zoo:math"}}
-    plans = make_plans(
-        eras=(weights, layers), parents={"math": "zoo:math", "lang": lang}, base="math", trials=5
-    )
+    plans = make_aligned("base")
     results = run_here(plans)
     assert len(results.scored) == 5
     checked = open_preflight(plans[1])

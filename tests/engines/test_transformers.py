@@ -17,16 +17,8 @@ from recipesearch.merging.materialize import write_recipe  # noqa: E402
 from recipesearch.merging.parents import identify, model_directory  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ("12+34=", "max(", "@90")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads spin on models this small, for minutes if the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

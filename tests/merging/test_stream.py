@@ -21,6 +21,7 @@ from recipesearch.methods import METHODS  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.recipe_yaml import to_yaml  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 RANDOM = [name for name, method in METHODS.items() if method.random]
 # One tensor of 2**20 elements, the embeddings, and the rest small: sorting dominates these merges.
 BIG = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 12, "vocab_size": 2**14}
@@ -40,13 +41,11 @@ def require_same(ours, theirs):
         assert torch.equal(ours[name], tensor), name
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads spin on models this small; the one test of large tensors asks for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +80,13 @@ def test_methods_that_can_do_without_a_base_equal_run_merge_without_one(method, 
     )
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_equals_run_merge_on_twelve_layers_and_a_million_elements(
     method, dtype, random_llama, stock_merge
 ):
     """Large enough for torch to use threads, deep enough for layers.10 to come before layers.2."""
-    torch.set_num_threads(2)
     parents = [random_llama(seed, True, **BIG) for seed in (21, 22, 23)]
     recipe = recipe_of(method, parents, "both", dtype)
     ours = merged(recipe)

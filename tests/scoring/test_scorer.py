@@ -17,6 +17,7 @@ from recipesearch.errors import TrialFailed  # noqa: E402
 from recipesearch.scoring.scorer import Scorer  # noqa: E402
 from recipesearch.scoring.tasks import load_tasks  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = 16
 GENERATE = {
     "output_type": "generate_until",
@@ -68,15 +69,6 @@ TASKS = {
     },
     "few shots": GENERATE | {"num_fewshot": 2, "fewshot_split": "train", "fewshot_delimiter": "$"},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads spin on models this small, for minutes if the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from recipesearch.study.results import open_results  # noqa: E402
 from recipesearch.verify import verify  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STUDIES = Path(__file__).parents[2] / "studies"
 run_here = functools.partial(search.run_eras, open_worker=Worker)
 
@@ -73,15 +74,6 @@ def teach(model, tokenizer, answers, steps):
         loss.backward()
         optimizer.step()
     return float(loss)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads spin on models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
