@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Losses = NDArray[np.float64]
+MOST_OBJECTIVES = 4  # beyond, exact volumes of a study's front take too long
 _AUGMENTATION = 0.05
 
 
@@ -31,6 +32,32 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
 
     inside = losses[(losses < reference).all(axis=1)]
     return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
+
+
+def beyond(losses: Losses) -> Losses:
+    """A reference point for the volumes of these points, shape (objectives,): a hundredth of their range
+    beyond the worst of each objective. At the worst itself the ends of a front would add nothing.
+
+    An objective in which all are equal counts as if it had a range of 1.
+    """
+    worst, best = losses.max(axis=0), losses.min(axis=0)
+    return np.asarray(worst + 0.01 * np.where(worst > best, worst - best, 1.0))
+
+
+def contributions(losses: Losses, reference: Losses) -> Losses:
+    """The volume up to ``reference`` that each point dominates and no other does, shape (points,).
+
+    Equal points share theirs, which none of them dominates alone. Dominated points have none. A point's own
+    box, less what the others cover of it (the exclusive hypervolume of While et al. 2012).
+    """
+    distinct, place, copies = np.unique(losses, axis=0, return_inverse=True, return_counts=True)
+    own = [
+        float(np.prod(np.maximum(reference - point, 0.0)))
+        - hypervolume(np.maximum(np.delete(distinct, index, axis=0), point), reference)
+        for index, point in enumerate(distinct)
+    ]
+    shared = np.maximum(own, 0.0) / copies  # rounding may leave less than nothing
+    return np.asarray(shared[place.reshape(-1)])
 
 
 def knee(losses: Losses) -> int:

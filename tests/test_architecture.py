@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"errors", "memory", "merging", "plan", "recipe"},
     "scoring": {"errors", "score"},
     "study": {"errors", "pareto", "plan", "recipe", "recipe_yaml", "samplers", "score", "space"},
+    "diversity": {"methods", "pareto", "recipe", "space", "study"},
     "workers": {"alignment", "engines", "errors", "files", "plan", "recipe", "score", "scoring", "study"},
     "mutation": {
         "engines",
@@ -79,6 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "sweep",
     },
     "cli": {
+        "diversity",
         "engines",
         "eras",
         "errors",
@@ -91,6 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "plan",
         "preflight",
         "search",
+        "space",
         "study",
         "sweep",
         "verify",
@@ -128,6 +131,7 @@ LIGHT = (
     "recipesearch.plan",
     "recipesearch.memory",
     "recipesearch.preflight",
+    "recipesearch.diversity",
     "recipesearch.search",
     "recipesearch.workers.supervisor",
     "recipesearch.study.study",

@@ -41,6 +41,27 @@ def test_hypervolume_of_known_boxes() -> None:
     assert pareto.hypervolume(losses[3:], np.array([4.0, 4.0])) == 0.0
 
 
+def test_contributions_of_known_boxes() -> None:
+    losses = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0]])
+    reference = np.array([4.0, 4.0])
+    assert pareto.contributions(losses, reference) == pytest.approx([1.0, 1.0, 1.0, 0.0])
+    twice = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
+    assert pareto.contributions(twice, np.array([3.0, 3.0])) == pytest.approx([0.5, 1.0, 0.5])
+    assert pareto.contributions(np.array([[5.0, 0.0]]), reference) == pytest.approx([0.0])
+
+
+@given(POINTS)
+def test_each_contribution_is_what_the_volume_lacks_without_the_point(points: list[list[float]]) -> None:
+    losses = np.unique(np.array(points), axis=0)
+    reference = pareto.beyond(losses)
+    assert (losses < reference).all(), "every point is inside"
+    whole = pareto.hypervolume(losses, reference)
+    for index, volume in enumerate(pareto.contributions(losses, reference)):
+        rest = pareto.hypervolume(np.delete(losses, index, axis=0), reference)
+        assert volume == pytest.approx(whole - rest, abs=1e-9)
+        assert (volume > 1e-9) == pareto.front(losses)[index]
+
+
 def test_chebyshev_reaches_what_a_weighted_sum_cannot() -> None:
     """The middle of a front that bends inwards: no weights make a sum prefer it."""
     ends, middle = [np.array([1.0, 0.0]), np.array([0.0, 1.0])], np.array([0.4, 0.4])

@@ -115,6 +115,14 @@ def front(
 
 
 @app.command()
+def diversity(study: StudyName, as_json: AsJson = False) -> None:
+    """Show how different the recipes of each generation are, and which parents the front owes its volume."""
+    from .viewing import diversity
+
+    diversity(study, as_json)
+
+
+@app.command()
 def show(
     study: StudyName,
     trial: Annotated[int, typer.Argument(help="The trial's number.")],

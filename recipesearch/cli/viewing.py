@@ -1,14 +1,20 @@
-"""status, front, show: what a study found, as tables or JSON."""
+"""status, front, diversity, show: what a study found, as tables or JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import PlanError, nearest
+from ..errors import PlanError, RefusedInput, nearest
 from ..plan import Plan, load_plans
 from ..study.results import Results, open_results
 from .output import line, note, out, print_json
+
+if TYPE_CHECKING:
+    from ..diversity import Convergence
+    from ..space.kinds import Space
 
 
 def open_study(study: str) -> tuple[Plan, Results]:
@@ -73,6 +79,63 @@ def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) 
 
         write_page(plan, results, html)
         note(f"wrote {html}")
+
+
+def diversity(study: str, as_json: bool) -> None:
+    """Each generation's diversity, the front's hypervolume by parent, and if the search has converged."""
+    from ..diversity import converged, generations, hypervolume_by_parent
+    from ..inspection.tables import as_table
+
+    plan, results = open_study(study)
+    space = _space_at_hand(plan, results)
+    history = generations(results, space)
+    rows = [{"generation": number, **asdict(generation)} for number, generation in enumerate(history)]
+    shares = hypervolume_by_parent(results, space) if space else {}
+    verdict = converged(history)
+    if as_json:
+        print_json(
+            {
+                "study": plan.name,
+                "population": plan.search.population,
+                "active_genes": space is not None,
+                "generations": rows,
+                "hypervolume_by_parent": shares,
+                "converged": asdict(verdict) if verdict else None,
+            }
+        )
+        return
+    out.print(as_table(f"diversity of {plan.name}: generations of {plan.search.population} trials", rows))
+    if shares:
+        parents = [{"parent": name, "hypervolume share": share} for name, share in shares.items()]
+        out.print(as_table("the front by parent", parents))
+    if verdict:
+        line(_said(verdict))
+
+
+def _space_at_hand(plan: Plan, results: Results) -> Space | None:
+    """The study's space; None, with a note, where its parents are not here as they were: a database can be
+    looked at anywhere."""
+    from ..eras import open_preflight
+
+    try:
+        space = open_preflight(plan).space
+        if {name: p.digest for name, p in space.pool.parents.items()} == results.identity["parents"]:
+            return space
+        why = "a parent has changed since"
+    except RefusedInput as error:
+        why = str(error)
+    note(f"{why}; so idle genes count too, and nothing is divided by parent")
+    return None
+
+
+def _said(found: Convergence) -> str:
+    """The verdict in words, with its numbers."""
+    return (
+        "The search has converged, perhaps too early: two recipes of the last generation differ on "
+        f"{found.last:.1%} of the items, of the first one on {found.first:.1%}, and the hypervolume has "
+        f"not grown for {found.still} generations. A larger population, a wider space or another seed may "
+        "find more."
+    )
 
 
 def show(study: str, trial: int, as_json: bool) -> None:

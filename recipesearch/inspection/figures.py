@@ -69,7 +69,7 @@ def hypervolume_figure(results: Results, steps: int = 200) -> Figure | None:
     whose best value says the same, and with five or more, where the exact volume takes too long.
     """
     losses = results.losses()
-    if not 2 <= losses.shape[1] <= 4:
+    if not 2 <= losses.shape[1] <= pareto.MOST_OBJECTIVES:
         return None
     counts, volumes = hypervolume_curve(losses, steps if losses.shape[1] < 4 else steps // 10)
     line = {

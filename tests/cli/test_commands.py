@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from recipesearch.diversity import Convergence
 from recipesearch.plan import Plan, load_plan
 from recipesearch.study.results import open_results
 
@@ -64,7 +65,7 @@ def test_sweep_prints_a_table_and_writes_a_plot(
 
 
 def test_every_table_has_json_and_goes_to_stdout(command: Command, study: Path) -> None:
-    for name in (["status"], ["front"], ["show", study, 0]):
+    for name in (["status"], ["front"], ["diversity"], ["show", study, 0]):
         arguments = name if len(name) > 1 else [*name, study]
         as_json = command(*arguments, "--json")
         json.loads(as_json.out)
@@ -155,6 +156,7 @@ def test_export_of_the_whole_front(command: Command, study: Path, tmp_path: Path
     assert {path.name for path in (tmp_path / "all").iterdir()} == {f"trial-{row['trial']}" for row in front}
 
 
+<<<<<<< HEAD
 def test_export_removes_nothing_that_no_export_has_left(
     command: Command, study: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +181,50 @@ def test_export_clears_what_an_earlier_one_has_left(command: Command, study: Pat
     (out / "model").mkdir()
     assert command("export", study, "-o", out).code == 0
     assert {path.name for path in out.iterdir()} == {"recipe.yaml", "README.md", "model"}
+=======
+def test_diversity_has_a_line_for_each_generation(command: Command, study: Path) -> None:
+    data = json.loads(command("diversity", study, "--json").out)
+    assert [row["trials"] for row in data["generations"]] == [4, 4]
+    assert [row["generation"] for row in data["generations"]] == [0, 1]
+    assert sum(data["hypervolume_by_parent"].values()) == pytest.approx(1.0)
+    assert (data["active_genes"], data["population"], data["converged"]) == (True, 4, None)
+    shown = command("diversity", study).out
+    assert all(word in shown for word in ("behavioural", "genotypic", "distinct", "math", "lang"))
+
+
+def test_diversity_says_in_words_that_a_search_has_converged(
+    command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Convergence(0.4, 0.05, 3)
+    monkeypatch.setattr("recipesearch.diversity.converged", lambda history: found)
+    said = command("diversity", study).out
+    assert "has converged, perhaps too early" in said
+    assert "5.0% of the items, of the first one on 40.0%" in said
+    assert json.loads(command("diversity", study, "--json").out)["converged"]["still"] == 3
+
+
+def test_diversity_without_the_parents_counts_all_genes_and_says_so(
+    command: Command, make_plan: MakePlan, zoo: Path, tmp_path: Path
+) -> None:
+    parent = shutil.copytree(zoo / "lang", tmp_path / "lang")
+    plan = make_plan(
+        parents={"math": "zoo:math", "lang": "lang"}, search={"trials": 3, "population": 4, "seed": 1}
+    )
+    path = plan.folder / "study.yaml"
+    assert command("run", path).code == 0
+    shutil.copytree(zoo / "base", parent, dirs_exist_ok=True)
+    changed = command("diversity", path, "--json")
+    shutil.rmtree(parent)
+    gone = command("diversity", path, "--json")
+    for ended in (changed, gone):
+        assert ended.code == 0
+        assert "idle genes count too" in ended.err
+        data = json.loads(ended.out)
+        assert not data["active_genes"]
+        assert data["hypervolume_by_parent"] == {}
+        assert data["generations"][0]["behavioural"] > 0
+    assert "has changed since" in changed.err
+>>>>>>> 0a6a5c2 (diversity: how different a study's recipes are by generation, and the front's hypervolume by parent)
 
 
 def test_front_page_is_written(command: Command, study: Path, tmp_path: Path) -> None:
