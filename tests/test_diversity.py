@@ -255,6 +255,13 @@ def test_more_objectives_than_volumes_are_computed_for(tmp_path: Path) -> None:
     assert hypervolume_by_parent(results, Named({})) == {}  # type: ignore[arg-type]
 
 
+def test_a_study_without_scores_has_no_generations(tmp_path: Path) -> None:
+    results = by_hand(tmp_path, [("x", (0.0,))])
+    begun = Results(results.identity, [], results.ledger)
+    assert generations(begun) == []
+    assert hypervolume_by_parent(begun, Named({})) == {}  # type: ignore[arg-type]
+
+
 # -- convergence
 
 
@@ -292,9 +299,9 @@ def test_a_search_has_not_converged_while(history: list[Generation]) -> None:
 # -- a real study
 
 
-@pytest.fixture
-def study(make_plan: Callable[..., Plan]) -> tuple[Plan, Results]:
-    plan = make_plan(search={"sampler": "nsga2", "population": 4, "trials": 10, "seed": 1})
+@pytest.fixture(params=["nsga2", "nsga3"])
+def study(make_plan: Callable[..., Plan], request: pytest.FixtureRequest) -> tuple[Plan, Results]:
+    plan = make_plan(search={"sampler": request.param, "population": 4, "trials": 10, "seed": 1})
     return plan, functools.partial(search.run, open_worker=Worker)(plan)
 
 
@@ -304,7 +311,8 @@ def test_a_real_study_has_the_samplers_generations_and_the_ledgers_items(
     plan, results = study
     storage = open_storage(plan.storage_url)
     trials = optuna.load_study(study_name=plan.name, storage=storage).trials
-    numbers = [t.system_attrs["NSGAIISampler:generation"] for t in trials if t.values]
+    key = {"nsga2": "NSGAIISampler:generation", "nsga3": "NSGAIIISampler:generation"}[plan.search.sampler]
+    numbers = [trial.system_attrs[key] for trial in trials if trial.values]
     space = open_preflight(plan).space
     history = generations(results, space)
     assert [g.trials for g in history] == [len(list(group)) for _, group in itertools.groupby(numbers)]

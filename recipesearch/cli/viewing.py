@@ -122,7 +122,7 @@ def _space_at_hand(plan: Plan, results: Results) -> Space | None:
         if {name: p.digest for name, p in space.pool.parents.items()} == results.identity["parents"]:
             return space
         why = "a parent has changed since"
-    except RefusedInput as error:
+    except (PlanError, RefusedInput) as error:
         why = str(error)
     note(f"{why}; so idle genes count too, and nothing is divided by parent")
     return None
