@@ -156,7 +156,6 @@ def test_export_of_the_whole_front(command: Command, study: Path, tmp_path: Path
     assert {path.name for path in (tmp_path / "all").iterdir()} == {f"trial-{row['trial']}" for row in front}
 
 
-<<<<<<< HEAD
 def test_export_removes_nothing_that_no_export_has_left(
     command: Command, study: Path, tmp_path: Path
 ) -> None:
@@ -181,7 +180,8 @@ def test_export_clears_what_an_earlier_one_has_left(command: Command, study: Pat
     (out / "model").mkdir()
     assert command("export", study, "-o", out).code == 0
     assert {path.name for path in out.iterdir()} == {"recipe.yaml", "README.md", "model"}
-=======
+
+
 def test_diversity_has_a_line_for_each_generation(command: Command, study: Path) -> None:
     data = json.loads(command("diversity", study, "--json").out)
     assert [row["trials"] for row in data["generations"]] == [4, 4]
@@ -224,7 +224,6 @@ def test_diversity_without_the_parents_counts_all_genes_and_says_so(
         assert data["hypervolume_by_parent"] == {}
         assert data["generations"][0]["behavioural"] > 0
     assert "has changed since" in changed.err
->>>>>>> 0a6a5c2 (diversity: how different a study's recipes are by generation, and the front's hypervolume by parent)
 
 
 def test_front_page_is_written(command: Command, study: Path, tmp_path: Path) -> None:
