@@ -14,6 +14,8 @@ from .plan import Plan
 from .preflight import Preflight, preflight
 from .recipe import Parent
 from .score import TaskScore
+from .space.kinds import Space
+from .space.seeds import Labelled
 from .study.identity import identify_study
 from .study.results import Results
 from .study.storage import open_storage, require_free, sole_runner
@@ -41,6 +43,8 @@ class Progress:
 
 Observer = Callable[[Progress], None]
 OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
+MoreSeeds = Callable[[Space], Sequence[Labelled]]
+AtEnd = Callable[[Preflight, Results, "Scoring"], None]
 
 
 def run_eras(
@@ -62,10 +66,17 @@ def run_eras(
 
 
 def run(
-    plan: Plan, observe: Observer = lambda progress: None, open_worker: OpenWorker | None = None
+    plan: Plan,
+    observe: Observer = lambda progress: None,
+    open_worker: OpenWorker | None = None,
+    *,
+    more_seeds: MoreSeeds = lambda space: (),
+    at_end: AtEnd = lambda checked, results, worker: None,
 ) -> Results:
     """Creates or resumes the plan's study, brings it to ``search.trials`` scored recipes, and scores the
     front and the seeds on the held-out tasks.
+
+    A new study begins with ``more_seeds`` beside its space's own; ``at_end`` may ask the worker more.
 
     ``open_worker`` makes what becomes recipes and scores them: a supervised process unless stated, or
     ``Worker`` for one in this process, which a crash would end. Raises PlanError and RefusedInput before any
@@ -84,7 +95,7 @@ def run(
                 ready.conditions,
                 checked.choice.sampler,
             )
-            study = Study(plan, checked.space, identity, storage)
+            study = Study(plan, checked.space, identity, storage, more_seeds(checked.space))
             study.hold_out(ready.held_out)
             used_up = None
             try:
@@ -93,9 +104,11 @@ def run(
                 used_up = end
             if ready.held_out:
                 _score_held_out(study, checked, worker)
+            results = study.results()
+            at_end(checked, results, worker)
             if used_up:
                 raise used_up
-            return study.results()
+            return results
 
 
 def _search(

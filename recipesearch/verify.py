@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from .errors import VerificationFailed
 from .files import write_text
 from .merging.parents import SCRIPT, identify, read_recipe
 from .plan import EnginePlan
-from .recipe import Recipe, Slice, Source
+from .recipe import Parent, Recipe, Slice, Source
 from .recipe_yaml import to_yaml
 
 _CONDITIONS = ("options", "device", "threads", "batch_size")
@@ -78,22 +78,31 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     from .merging.materialize import directories, merger
     from .merging.stub import with_stub
 
+    local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
+    if target.exists():  # an ancestor of two
+        return _Rebuilt(target, [], [], 0)
     steps = {
         parent: _rebuild(parent.source, scratch, threads, "cpu")
         for parent in recipe.parents()
-        if isinstance(parent.source, Recipe) and not parent.adapter
+        if isinstance(parent.source, Recipe)
     }
-    folders = directories(parent for parent in recipe.parents() if parent not in steps)
-    folders |= {parent: step.folder for parent, step in steps.items()}
-    local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
+    folders = {parent: step.folder for parent, step in steps.items()}
+    folders |= directories(replace(p, adapter=None) for p in recipe.parents() if p not in steps)
     stubbed = with_stub(recipe, scratch / f"{recipe.digest}.config")
     given = stubbed or recipe
-    write_text(local, to_yaml(given, lambda parent: str(folders.get(parent, parent.source)), {}))
+    write_text(local, to_yaml(given, lambda parent: _reference(parent, folders), {}))
     words = stock.command(local, target, recipe.seed, threads, device)
-    if not target.exists():  # else an ancestor of two
-        stock.run(words)
+    if any(parent.adapter for parent in recipe.parents()):
+        words += stock.adapting(scratch / "adapted")
+    stock.run(words)
     tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), target)
     return _Rebuilt(target, list(folders.values()), words, tensors + sum(s.tensors for s in steps.values()))
+
+
+def _reference(parent: Parent, folders: Mapping[Parent, Path]) -> str:
+    """A parent as stock mergekit finds it: its folder, an adapter on it."""
+    folder = folders.get(parent)
+    return str(parent.source if folder is None else folder) + (f"+{parent.adapter}" if parent.adapter else "")
 
 
 def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:

@@ -213,6 +213,9 @@ class _Kept:
     def mine(self, *arguments: Any) -> Any:
         return self._worker.mine(*arguments)
 
+    def forget(self, digests: Any) -> None:
+        self._worker.forget(digests)
+
     def __enter__(self) -> _Kept:
         return self
 

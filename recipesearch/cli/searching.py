@@ -129,10 +129,11 @@ def demo(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def _search(plans: Sequence[Plan]) -> None:
+    from ..evolution import evolve
     from ..search import run_eras
 
     with search_progress() as observe:
-        run_eras(plans, observe)
+        (evolve if plans[0].evolves else run_eras)(plans, observe)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

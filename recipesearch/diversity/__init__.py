@@ -10,7 +10,7 @@ Light. For who looks at a study, and for a loop over eras that has to keep a pop
 
 from .credit import hypervolume_by_parent, parent_shares
 from .distances import behavioural, genotypic
-from .generations import Convergence, Generation, converged, generations, item_values
+from .generations import Convergence, Generation, converged, generations, item_gains, item_values
 
 __all__ = [
     "Convergence",
@@ -20,6 +20,7 @@ __all__ = [
     "generations",
     "genotypic",
     "hypervolume_by_parent",
+    "item_gains",
     "item_values",
     "parent_shares",
 ]

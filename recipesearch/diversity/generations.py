@@ -73,6 +73,16 @@ def generations(results: Results, space: Space | None = None) -> list[Generation
     return found
 
 
+def item_gains(results: Results, recipes: Sequence[str]) -> Values:
+    """As ``item_values``, but higher is better in every column."""
+    columns = [
+        (1.0 - column if not objective["maximize"] else column)
+        for objective in results.identity["objectives"]
+        for column in [_column(results, objective["task"], objective["metric"], recipes)]
+    ]
+    return np.concatenate([np.empty((len(recipes), 0)), *columns], axis=1)
+
+
 def item_values(results: Results, recipes: Sequence[str]) -> Values:
     """Recipes' per-item values of all objectives' metrics, shape (recipes, items), by digest.
 

@@ -1,7 +1,9 @@
-"""What an export needs beside its recipe: the merges among its parents, and the commands that rebuild all.
+"""What an export needs beside its recipe: its ancestors, and the commands that rebuild all.
 
 A parent that is a merge itself is written as ``parent-DIGEST.yaml``, and the recipes that use it name the
 folder ``parent-DIGEST`` beside it: recipesearch reads the recipe, stock mergekit what it has built from it.
+A mutant's adapter is copied as ``adapter-DIGEST``, and named ``parent-DIGEST+adapter-DIGEST``, mergekit's own
+notation.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from ..recipe_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
-_TOKENIZER = "tokenizer"
-_OURS = re.compile(r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|recipe\.(stock\.yaml|config)|tokenizer")
+_TOKENIZER, _ADAPTED = "tokenizer", "adapted"
+_OURS = re.compile(
+    r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|adapter-[0-9a-f]{12}|recipe\.(stock\.yaml|config)|tokenizer"
+)
 
 Refer = Callable[[Parent], str]
 
@@ -46,27 +50,34 @@ def clear(folder: Path) -> None:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
-def ancestors(recipe: Recipe) -> list[Parent]:
-    """The parents that are recipes, and theirs: each once, and after its own parents."""
-    found: dict[Parent, None] = {}
-    for parent in recipe.parents():
-        if isinstance(parent.source, Recipe):
-            found |= dict.fromkeys([*ancestors(parent.source), parent])
-    return list(found)
+def ancestors(recipe: Recipe) -> list[Recipe]:
+    """The recipes among a recipe's parents, and among theirs: each once, and after its own parents'."""
+    found: dict[str, Recipe] = {}
+    _collect(recipe, found)
+    return list(found.values())
 
 
-def beside(parent: Parent) -> str:
-    """The reference to a parent that is a recipe, from a recipe in the same folder."""
-    return _stem(parent) + (f"+{parent.adapter}" if parent.adapter else "")
+def family(recipe: Recipe) -> list[Parent]:
+    """All parents of a recipe and of its ancestors, each once."""
+    merged = [*ancestors(recipe), recipe]
+    return list(dict.fromkeys(parent for one in merged for parent in one.parents()))
+
+
+def beside(parent: Parent, plain: str) -> str:
+    """The reference to a parent from a recipe in the same folder; ``plain`` is that to a model's folder."""
+    model = _stem(parent.source) if isinstance(parent.source, Recipe) else plain
+    return model + (f"+{_adapter(parent)}" if parent.adapter else "")
 
 
 def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: bool) -> None:
-    """Writes a recipe's ancestors into its folder; ``refer`` gives the reference to any parent."""
-    for parent in ancestors(recipe):
-        assert isinstance(parent.source, Recipe)
-        name = f"{_stem(parent)}.{_TOKENIZER}"
-        own = with_tokenizer_beside(parent.source, folder, name, portable=portable)
-        write_text(folder / f"{_stem(parent)}.yaml", to_yaml(own, refer, {}))
+    """Writes a recipe's ancestors into its folder, and its family's adapters; ``refer`` gives the reference
+    to any parent."""
+    for one in ancestors(recipe):
+        own = with_tokenizer_beside(one, folder, f"{_stem(one)}.{_TOKENIZER}", portable=portable)
+        write_text(folder / f"{_stem(one)}.yaml", to_yaml(own, refer, {}))
+    for parent in family(recipe):
+        if parent.adapter:
+            shutil.copytree(parent.adapter, folder / _adapter(parent))
 
 
 def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:
@@ -75,13 +86,12 @@ def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditi
     Returns whether it did.
     """
     commands = []
-    for parent in ancestors(recipe):
-        assert isinstance(parent.source, Recipe)
+    for one in ancestors(recipe):
         # Parents are built on the CPU, wherever candidates live.
-        file = _for_stock(parent.source, folder, _stem(parent), refer)
-        commands.append(_merge(file, _stem(parent), parent.source.seed, conditions, cuda=False))
+        file = _for_stock(one, folder, _stem(one), refer)
+        commands.append(_merge(file, one, _stem(one), conditions, cuda=False))
     file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem, refer)
-    commands.append(_merge(file, OUTPUT, recipe.seed, conditions, cuda=conditions.device == "cuda"))
+    commands.append(_merge(file, recipe, OUTPUT, conditions, cuda=conditions.device == "cuda"))
     if needed := len(commands) > 1 or file != RECIPE_FILE:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
         write_text(folder / SCRIPT, head + "".join(f"{command}\n" for command in commands))
@@ -98,8 +108,9 @@ def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, 
 
 
 def stock_reads(references: Iterable[str]) -> bool:
-    """Whether stock mergekit resolves the references by itself: folders and hub ids, without adapters."""
-    return not any(r.startswith("zoo") or r.endswith((".yaml", ".yml")) or "+" in r for r in references)
+    """Whether stock mergekit resolves the references by itself: folders and hub ids, and adapters on them."""
+    models = [reference.partition("+")[0] for reference in references]
+    return not any(model.startswith("zoo") or model.endswith((".yaml", ".yml")) for model in models)
 
 
 def _is_export(recipe: Path) -> bool:
@@ -125,10 +136,23 @@ def _for_stock(recipe: Recipe, folder: Path, stem: str, refer: Refer) -> str:
     return name
 
 
-def _merge(file: str, output: str, seed: int, conditions: Conditions, *, cuda: bool) -> str:
-    words = ["mergekit-yaml", file, output, "--random-seed", seed, "-j", conditions.threads]
-    return shlex.join([*map(str, words), "--no-write-model-card", *(["--cuda"] if cuda else [])])
+def _merge(file: str, recipe: Recipe, output: str, conditions: Conditions, *, cuda: bool) -> str:
+    words = ["mergekit-yaml", file, output, "--random-seed", recipe.seed, "-j", conditions.threads]
+    options = ["--no-write-model-card", *(["--cuda"] if cuda else [])]
+    adapted = ["--lora-merge-cache", _ADAPTED] if any(p.adapter for p in recipe.parents()) else []
+    return shlex.join([*map(str, words), *options, *adapted])
 
 
-def _stem(parent: Parent) -> str:
-    return f"parent-{parent.digest[:12]}"
+def _collect(recipe: Recipe, found: dict[str, Recipe]) -> None:
+    for parent in recipe.parents():
+        if isinstance(parent.source, Recipe) and parent.source.digest not in found:
+            _collect(parent.source, found)
+            found[parent.source.digest] = parent.source
+
+
+def _stem(recipe: Recipe) -> str:
+    return f"parent-{recipe.digest[:12]}"
+
+
+def _adapter(parent: Parent) -> str:
+    return f"adapter-{parent.digest[:12]}"

@@ -13,6 +13,7 @@ from ..recipe import Parent, Recipe
 from ..score import Measurement
 from ..study.ledger import Conditions
 from ..study.results import Results, Row, conditions_of
+from .bundle import family
 from .tables import shown
 
 
@@ -112,6 +113,6 @@ def _origins(parents: Iterable[Parent]) -> list[Parent]:
     """The models that parents go back to: themselves, or what they were merged of, each once."""
     found: dict[Parent, None] = {}
     for parent in parents:
-        recipe = parent.source
-        found |= dict.fromkeys(_origins(recipe.parents()) if isinstance(recipe, Recipe) else [parent])
+        within = family(parent.source) if isinstance(parent.source, Recipe) else [parent]
+        found |= dict.fromkeys(p for p in within if not isinstance(p.source, Recipe))
     return list(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from ..recipe_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
 from .bundle import (
     RECIPE_FILE,
-    ancestors,
     beside,
     clear,
+    family,
     stock_reads,
     with_tokenizer_beside,
     write_ancestors,
@@ -64,15 +65,12 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
 def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
     """How a recipe and its ancestors name their parents."""
     written = checked.references()
-    merged = [recipe, *(a.source for a in ancestors(recipe) if isinstance(a.source, Recipe))]
     references: dict[Parent, str] = {}
-    for parent in (parent for one in merged for parent in one.parents()):
-        if isinstance(parent.source, Recipe):
-            references[parent] = beside(parent)
-        elif portable and parent in written:
-            references[parent] = _portable(written[parent], checked.plan.folder, folder)
-        else:
-            references[parent] = parent.reference
+    for parent in family(recipe):
+        model = replace(parent, adapter=None).reference
+        if portable and parent in written:
+            model = _portable(written[parent].partition("+")[0], checked.plan.folder, folder)
+        references[parent] = beside(parent, model)
     return references
 
 

@@ -25,6 +25,7 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
 _FORMAT = "3"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
 _CHUNK = 1 << 24
 _OPEN: list[Path] = []  # the recipe files being read, outermost first
+_READ: dict[Path, tuple[Recipe, dict[str, Any]]] = {}  # those read since the outermost was opened
 
 
 def identify(reference: str, folder: Path) -> Parent:
@@ -73,10 +74,22 @@ def recorded_config(reference: str, folder: Path) -> Path | None:
 
 
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause."""
+    """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause.
+
+    An ancestor is read once, however many ways lead to it: over generations they would be very many.
+    """
     path = path.absolute()
     if path in _OPEN:
         raise PlanError(f"{path}: the recipe is its own parent")
+    if path not in _READ:
+        _READ[path] = _read_recipe(path)
+    found = _READ[path]
+    if not _OPEN:
+        _READ.clear()
+    return found
+
+
+def _read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -88,6 +101,9 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
             lambda reference: identify(reference, path.parent),
             lambda reference: tokenizer_folder(_local(reference, path.parent)),
         )
+    except BaseException:
+        _READ.clear()
+        raise
     finally:
         _OPEN.remove(path)
 

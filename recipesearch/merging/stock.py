@@ -19,7 +19,12 @@ from .headers import read_checkpoint
 def command(recipe_file: Path, output: Path, seed: int, threads: int, device: str = "cpu") -> list[str]:
     """The ``mergekit-yaml`` command that rebuilds a recipe: bits depend on the seed, threads and device."""
     words = ["mergekit-yaml", str(recipe_file), str(output), "--random-seed", str(seed), "-j", str(threads)]
-    return words + (["--cuda"] if device == "cuda" else [])
+    return [*words, *(["--cuda"] if device == "cuda" else [])]
+
+
+def adapting(cache: Path) -> list[str]:
+    """What the command also needs where parents have adapters: a folder to merge them in."""
+    return ["--lora-merge-cache", str(cache)]
 
 
 def printed(words: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,11 +97,18 @@ class Breeder:
         Raises StudyError if a training fails; what was done before that is kept.
         """
         parents = {mutation.key: self._trained(mutation, preferences) for mutation, preferences in mined}
-        waiting = [m for m, _ in mined if self._mutants.get(m.key) is None]
+        waiting = [m for m, _ in mined if self.judged(m) is None]
         if waiting:
             self._judge(waiting, parents)
-        judged = ((m, self._mutants.get(m.key)) for m, _ in mined)
-        return [Bred(m.elite, parents[m.key], mutant) for m, mutant in judged if mutant]
+        return [Bred(m.elite, parents[m.key], mutant) for m, _ in mined if (mutant := self.judged(m))]
+
+    def judged(self, mutation: Mutation) -> Mutant | None:
+        """What was written down of a mutation; None if it was not judged yet."""
+        return self._mutants.get(mutation.key)
+
+    def discard(self, mutation: Mutation) -> None:
+        """Removes a mutation's adapter; what was written down of it stays."""
+        shutil.rmtree(self._folder(mutation), ignore_errors=True)
 
     def _folder(self, mutation: Mutation) -> Path:
         return self._plan.bred / mutation.key
@@ -149,6 +157,7 @@ def _judging(plan: Plan, pool: Mapping[str, Parent], mutation: MutationPlan) -> 
     """A plan for a worker over mutants and what they were made of, which asks what the gate wants to know."""
     return plan.model_copy(
         update={
+            "name": f"{plan.name}.gate",
             "parents": dict.fromkeys(pool, ""),
             "base": None,
             "tokenizer": None,

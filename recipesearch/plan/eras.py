@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import PlanError, nearest
 
 FRONT = "front:"  # what a parent's reference to a member of the last era's front starts with
+MOST_ERAS = 100  # a recipe of so many generations is still read by plain recursion
 # What an era may say for itself; `parents` and `space` stand for themselves, `search` adds to the file's.
 _OWN = ("name", "parents", "base", "space", "search", "tokenizer")
 
@@ -19,6 +20,7 @@ def era_name(study: str, era: str) -> str:
 
 def expand(raw: Mapping[str, Any], origin: str) -> list[dict[str, Any]]:
     """The plans of a study file's eras as plain data, in order. Raises PlanError for a malformed era."""
+    raw = _bred_eras(raw, origin)
     eras = raw.get("eras")
     if eras is None:
         return [dict(raw)]
@@ -52,6 +54,18 @@ def _plan(shared: Mapping[str, Any], era: Mapping[str, Any], before: str | None)
         **({"search": search} if search else {}),
         "tokenizer": era.get("tokenizer", shared.get("tokenizer")),
     }
+
+
+def _bred_eras(raw: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+    """The file with the eras of its loop of mutations, e1, e2, ..., which are all over one space."""
+    mutation = raw.get("mutation")
+    count = mutation.get("eras", 1) if isinstance(mutation, Mapping) else 1
+    if not isinstance(count, int) or not 1 < count <= MOST_ERAS:  # or there is no loop, or the Plan says why
+        return raw
+    if raw.get("eras") is not None:
+        raise PlanError(f"{origin}: mutation.eras repeats one space: give space, not eras")
+    eras = [{"name": f"e{number}", "space": raw.get("space")} for number in range(1, count + 1)]
+    return {**{key: value for key, value in raw.items() if key != "space"}, "eras": eras}
 
 
 def _require_shared(shared: Mapping[str, Any], origin: str) -> None:

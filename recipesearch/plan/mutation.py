@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
 
+from .eras import MOST_ERAS
 from .objective import ObjectivePlan
 from .section import Section
 
@@ -42,7 +43,7 @@ class MutationPlan(Section):
     monitor: tuple[ObjectivePlan, ...] = ()
     significance: float = Field(default=0.05, gt=0, lt=1)
     tolerance: FiniteFloat = Field(default=0.05, ge=0)
-    eras: PositiveInt = 1
+    eras: int = Field(default=1, ge=1, le=MOST_ERAS)
     elites: PositiveInt = 4
     random: float = Field(default=0.25, ge=0, le=1)
     mutants: int = Field(default=2, ge=0)

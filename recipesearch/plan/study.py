@@ -76,7 +76,18 @@ class Plan(Section):
             if reference.startswith(FRONT):
                 self._require_rule(name, reference.removeprefix(FRONT), names)
         self._require_scalarization(len(names))
+        self._require_mutable()
         return self
+
+    def _require_mutable(self) -> None:
+        if self.mutation is None:
+            return
+        if self.tokenizer is not None:
+            raise ValueError("mutation: parents of different vocabularies cannot be bred yet")
+        if self.evolves and not self.preference:
+            raise ValueError("mutation: it learns from items of its own; name them under 'preference'")
+        if self.evolves and self.space.layers is not None:
+            raise ValueError("mutation: the loop over eras breeds weights; give space.weights")
 
     def _require_rule(self, name: str, rule: str, objectives: Sequence[str]) -> None:
         known = ["knee", *(f"best {objective}" for objective in objectives)]
@@ -115,6 +126,11 @@ class Plan(Section):
         if url.startswith(prefix) and "?" in url:
             raise PlanError(f"a database URL cannot hold the '?' in {url}; rename the folder or set storage")
         return url
+
+    @property
+    def evolves(self) -> bool:
+        """Whether winners are mutated and bred over several eras."""
+        return self.mutation is not None and self.mutation.eras > 1
 
     @property
     def bred(self) -> Path:

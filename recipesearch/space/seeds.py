@@ -4,7 +4,7 @@ or splices and stacks of two parents."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import FloatDistribution
@@ -30,11 +30,25 @@ def seeds(space: Space) -> list[Labelled]:
         for one, other in pairs:
             candidates.append((f"splice {one}+{other}", _splice(space, one, other)))
             candidates.append((f"stack {one}+{other}", _stack(space, one, other)))
-    distinct: dict[str, Labelled] = {}
-    for label, genome in candidates:
-        if genome is not None:
-            distinct.setdefault(space.express(genome).digest, (label, genome))
-    return list(distinct.values())
+    return distinct(space, [(label, genome) for label, genome in candidates if genome is not None])
+
+
+def distinct(space: Space, labelled: Sequence[Labelled]) -> list[Labelled]:
+    """The genomes without those that express an earlier one's recipe."""
+    found: dict[str, Labelled] = {}
+    for label, genome in labelled:
+        found.setdefault(space.express(genome).digest, (label, genome))
+    return list(found.values())
+
+
+def average(space: WeightSpace, names: Sequence[str]) -> dict[str, Any] | None:
+    """The plain average of some of the parents; None for methods and ranges that cannot say it."""
+    for method in space.methods:
+        row = METHODS[method]
+        if row.additive and row.base != "required" and not _scaled(space, method):
+            weights = {f"weight.{name}": float(name in names) for name in space.pool.parents}
+            return _at(space, method, {**weights, "density": 1.0})
+    return None
 
 
 def parent_label(name: str) -> str:

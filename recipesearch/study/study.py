@@ -28,7 +28,7 @@ from ..recipe_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..score import TaskScore
 from ..space.kinds import Space
-from ..space.seeds import parent_label, seeds, start
+from ..space.seeds import Labelled, distinct, parent_label, seeds, start
 from .bounds import violation
 from .identity import Identity, require_same
 from .ledger import Ledger, Metrics, Seconds
@@ -51,10 +51,20 @@ class Candidate:
 
 
 class Study:
-    """A persistent study: created at its first run, resumed by every later one."""
+    """A persistent study: created at its first run, resumed by every later one.
 
-    def __init__(self, plan: Plan, space: Space, identity: Identity, storage: RDBStorage) -> None:
-        self._plan, self._space = plan, space
+    ``more_seeds`` follow the space's own; like those they count only when the study is created.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        space: Space,
+        identity: Identity,
+        storage: RDBStorage,
+        more_seeds: Sequence[Labelled] = (),
+    ) -> None:
+        self._plan, self._space, self._more_seeds = plan, space, more_seeds
         self.objectives = identity["objectives"]
         self._tasks = [objective["task"] for objective in self.objectives]
         self.ledger = Ledger(storage.engine, conditions_of(identity))
@@ -70,6 +80,7 @@ class Study:
             start(space),
             Known(self._is_repeat, space.active),
             seed_mark=SEED,
+            **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
         self._alone = {parent_label(name) for name in space.pool.parents}
@@ -223,7 +234,7 @@ class Study:
                 f"the storage holds a study '{self._plan.name}' that recipesearch did not begin; "
                 "give the plan another name"
             )
-        queue = seeds(self._space)
+        queue = distinct(self._space, [*seeds(self._space), *self._more_seeds])
         # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
         if stored is None:
             for label, genome in queue[len(self._study.trials) :]:

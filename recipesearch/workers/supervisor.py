@@ -53,6 +53,10 @@ class Supervised:
         """As Worker.mine; within the plan's timeout and with errors as ``score``."""
         return self._answer(("mine", recipe, tasks, wanted))  # type: ignore[no-any-return]
 
+    def forget(self, digests: Sequence[str]) -> None:
+        """As Worker.forget."""
+        self._answer(("forget", digests))
+
     def close(self) -> None:
         """Ends the process group, whatever state it is in, and what it holds."""
         group, self._group = self._group, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ class Scoring(Protocol):
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
         """Becomes a recipe's model and mines it for preference pairs."""
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Removes what was built of these parents from the cache."""
 
     def __enter__(self) -> Self: ...
 
@@ -95,6 +99,13 @@ class Worker:
             lm = self._engine.load(recipe)
         with _named_causes(refusals=False):
             return mine(lm, tasks, wanted, self._template)
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Removes what was built of these parents from the cache; whoever needs one builds it again."""
+        from ..merging.materialize import built_folder
+
+        for digest in digests:
+            shutil.rmtree(built_folder(digest), ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

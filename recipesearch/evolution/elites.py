@@ -1,0 +1,59 @@
+"""Elites: the recipes that an era hands on, each chosen by a named rule. Light."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import pareto
+from ..mutation.mutate import Breeder, Elite, Mutation
+from ..preflight import Preflight
+from ..study.results import Results, Row
+
+
+def elites(checked: Preflight, results: Results) -> list[Elite]:
+    """An era's elites, as many as its plan says, best first."""
+    plan = checked.plan
+    assert plan.mutation is not None
+    text = f"{plan.search.seed}/{plan.name}/elites"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    chosen = choose(results, plan.mutation.elites, plan.mutation.random, seed)
+    return [Elite.of(checked.space.express(row.genome), row.number, rule) for row, rule in chosen]
+
+
+def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mutation]:
+    """The mutations of an era's first elites, whether or not they are done."""
+    plan = checked.plan.mutation
+    assert plan is not None
+    return [breeder.mutation(elite, plan) for elite in elites(checked, results)[: plan.mutants]]
+
+
+def choose(results: Results, count: int, share: float, seed: int) -> list[tuple[Row, str]]:
+    """Up to ``count`` scored recipes, each once, with the rules that chose them, best first.
+
+    The knee, the best in each objective, then the front by falling contribution to its hypervolume; and a
+    ``share`` of them at random from the others, as EvoMerge asks (2402.00070), by ``seed``.
+    """
+    at_random = round(count * share)
+    chosen: dict[str | None, tuple[Row, str]] = {}
+    for row, rule in _by_rule(results):
+        if len(chosen) < count - at_random:
+            chosen.setdefault(row.recipe, (row, rule))
+    others = [row for row in results.eligible if row.recipe not in chosen]
+    drawn = random.Random(seed).sample(others, min(len(others), count - len(chosen)))
+    return [*chosen.values(), *((row, "random") for row in drawn)]
+
+
+def _by_rule(results: Results) -> Iterator[tuple[Row, str]]:
+    yield results.knee(), "knee"
+    for objective in results.objectives:
+        yield results.best(objective), f"best {objective}"
+    if len(results.objectives) > pareto.MOST_OBJECTIVES:
+        return
+    losses = np.array([results.loss(row) for row in results.front])
+    volumes = pareto.contributions(losses, pareto.beyond(results.losses()))
+    for place in np.argsort(-volumes, kind="stable"):
+        yield results.front[place], "hypervolume"

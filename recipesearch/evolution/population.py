@@ -1,0 +1,108 @@
+"""An era's parents: those of the era before, its elites and its mutants, as many as there are places for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..diversity import converged, generations, item_gains
+from ..eras import begun, open_preflight
+from ..merging.parents import adapted
+from ..mutation.bred import keep
+from ..mutation.mutate import Breeder, recipes_of
+from ..plan import Plan
+from ..preflight import Preflight
+from ..recipe import Parent
+from ..space.kinds import Space
+from ..space.seeds import Labelled, parent_label
+from ..study.results import Results, open_results, open_stored
+from .elites import elites, mutations
+from .niching import mates, survivors
+from .seeding import averages, immigrants, inherited
+
+Seeds = Callable[[Space], Sequence[Labelled]]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An era's plan with the parents that it begins with, and the seeds beside its space's own."""
+
+    plan: Plan
+    seeds: Seeds = lambda space: ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A parent that could be one of the next era's. ``recipe`` is the digest that its scores stand under,
+    ``reference`` how the era before names it (None: it is new), ``trial`` where it comes from."""
+
+    name: str
+    parent: Parent
+    recipe: str
+    reference: str | None = None
+    trial: int | None = None
+
+
+def opened(plan: Plan) -> Opening:
+    """The first era, or one that has begun: its parents are those that it began with."""
+    if not begun(plan):
+        return Opening(plan)
+    stored, _ = open_stored(plan.storage_url, plan.name)
+    return Opening(plan.model_copy(update={"parents": stored.parents}))
+
+
+def next_era(plan: Plan, breeder: Breeder) -> Opening:
+    """An era after another one. Its parents are chosen by that one's results, and written as files."""
+    if begun(plan):
+        return opened(plan)
+    stored, results = open_results(plan.storage_url, plan.after)
+    before = stored.model_copy(update={"folder": plan.folder})
+    checked = open_preflight(before)
+    candidates = _candidates(checked, results, breeder)
+    how = plan.mutation
+    assert how is not None
+    gains = item_gains(results, [candidate.recipe for candidate in candidates])
+    always = {place for place, one in enumerate(candidates) if one.name == plan.base}
+    kept = survivors(gains, how.pool, niching=how.control == "niching", always=always)
+    chosen = [candidates[place] for place in kept]
+    parents = {one.name: one.reference or _written(before, one) for one in chosen}
+    pairs = [(chosen[i].name, chosen[j].name) for i, j in mates(gains[kept], how.mates)]
+    strangers = how.immigrants * (2 if converged(generations(results, checked.space)) else 1)
+
+    def seeds(space: Space) -> Sequence[Labelled]:
+        return [
+            *inherited(results.front, before.name, space),
+            *averages(pairs, space),
+            *immigrants(strangers, space, f"{plan.search.seed}/{plan.name}"),
+        ]
+
+    return Opening(plan.model_copy(update={"parents": parents}), seeds)
+
+
+def _candidates(checked: Preflight, results: Results, breeder: Breeder) -> list[_Candidate]:
+    """Each once, by content: who is a parent already first, then the elites, then the mutants let in."""
+    plan, era = checked.plan, str(checked.plan.era)
+    alone = {row.seed: row.recipe for row in results.scored if row.seed}
+    found = [
+        _Candidate(name, parent, str(alone.get(parent_label(name))), plan.parents[name])
+        for name, parent in checked.pool.parents.items()
+    ]
+    labels = {parent_label(name) for name in checked.pool.parents}
+    for elite in elites(checked, results):
+        row = results.row(elite.trial or 0)
+        if row.seed not in labels:  # else it is a parent already
+            found.append(_Candidate(f"{era}t{elite.trial}", elite.parent, str(row.recipe), None, elite.trial))
+    for mutation in mutations(checked, results, breeder):
+        judged, elite = breeder.judged(mutation), mutation.elite
+        if judged and judged.accepted:
+            mutant = adapted(elite.parent, plan.bred / mutation.key)
+            recipe = recipes_of(mutant, plan.engine.dtype)[-1].digest
+            found.append(_Candidate(f"{era}t{elite.trial}m", mutant, recipe, None, elite.trial))
+    distinct: dict[str, _Candidate] = {}
+    for one in found:
+        distinct.setdefault(one.parent.digest, one)
+    return list(distinct.values())
+
+
+def _written(plan: Plan, one: _Candidate) -> str:
+    return keep(plan, one.parent, {"study": plan.name, "trial": one.trial})

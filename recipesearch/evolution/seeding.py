@@ -1,0 +1,60 @@
+"""What an era begins with, beside its space's own seeds: the last front, mates, immigrants. Light."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import create_study
+
+from ..space.kinds import Space
+from ..space.seeds import Labelled, average
+from ..space.weights import WeightSpace
+from ..study.results import Row
+
+
+def inherited(front: Sequence[Row], study: str, space: Space) -> list[Labelled]:
+    """The last front's recipes that the new space can say too, to the same digest: they are scored already,
+    and breed from the first generation on."""
+    found = []
+    for row in front:
+        genome = _translated(row.genome, space)
+        if space.express(genome).digest == row.recipe:
+            found.append((f"trial {row.number} of {study}", genome))
+    return found
+
+
+def averages(pairs: Sequence[tuple[str, str]], space: Space) -> list[Labelled]:
+    """The plain average of each pair of parents, where the space's methods can say it."""
+    assert isinstance(space, WeightSpace)
+    named = ((f"mates {one}+{other}", average(space, (one, other))) for one, other in pairs)
+    return [(label, genome) for label, genome in named if genome is not None]
+
+
+def immigrants(count: int, space: Space, seed: str) -> list[Labelled]:
+    """Random genomes, by ``seed``: new blood in a first generation that would all be seeds."""
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+    draws = create_study(sampler=RandomSampler(seed=number))
+    return [(f"immigrant {place}", draws.ask(space.genes).params) for place in range(count)]
+
+
+def _translated(genome: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """A genome in the genes of another space, new parents left out of it as far as its ranges allow."""
+    found: dict[str, Any] = {}
+    for name, gene in space.genes.items():
+        if name in genome and _takes(gene, genome[name]):
+            found[name] = genome[name]
+        elif isinstance(gene, FloatDistribution):
+            found[name] = min(max(0.0, gene.low), gene.high)
+        elif isinstance(gene, CategoricalDistribution):
+            found[name] = False if False in gene.choices else gene.choices[0]
+    return found
+
+
+def _takes(gene: BaseDistribution, value: Any) -> bool:
+    if isinstance(gene, CategoricalDistribution):
+        return value in gene.choices
+    return isinstance(gene, FloatDistribution) and gene.low <= value <= gene.high
