@@ -96,7 +96,7 @@ class Breeder:
 
         Raises StudyError if a training fails; what was done before that is kept.
         """
-        parents = {mutation.key: self._trained(mutation, preferences) for mutation, preferences in mined}
+        parents = {mutation.key: self.trained(mutation, preferences) for mutation, preferences in mined}
         waiting = [m for m, _ in mined if self.judged(m) is None]
         if waiting:
             self._judge(waiting, parents)
@@ -110,15 +110,16 @@ class Breeder:
         """Removes a mutation's adapter; what was written down of it stays."""
         shutil.rmtree(self._folder(mutation), ignore_errors=True)
 
-    def _folder(self, mutation: Mutation) -> Path:
-        return self._plan.bred / mutation.key
-
-    def _trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
+    def trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
+        """The parent that a mutation makes, not judged; trained first if there are ``preferences``."""
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
         if preferences is not None:
             where = (engine.dtype, engine.device, engine.threads, folder)
             self._train(Order(source, preferences, mutation.plan, mutation.seed, *where))
         return adapted(source, folder)
+
+    def _folder(self, mutation: Mutation) -> Path:
+        return self._plan.bred / mutation.key
 
     def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
         """Scores what is not scored yet, in one worker, and writes each decision down."""
