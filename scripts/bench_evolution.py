@@ -214,7 +214,8 @@ class Bench:
         return fmean(m.value for m in row.values or ()), stored, Parent(recipe.digest, recipe)
 
     def _held_out(self, plan: Plan, winner: Parent) -> dict[str, Any]:
-        with Worker(_over(plan, "it"), {"it": winner}) as worker:
+        items = {"held_out": tuple(str(self._tasks / f"{t}_held_out.yaml") for t in TASKS)}
+        with Worker(_over(plan, "it").model_copy(update=items), {"it": winner}) as worker:
             alone = recipes_of(winner, "float32")[-1]
             found = [
                 [s.metrics["exact_match"].value for s in worker.score(alone, held)[0]]
@@ -305,9 +306,8 @@ def _all_arms(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def _print_arms(found: Sequence[Mapping[str, Any]]) -> None:
-    print(
-        f"| arm | {' | '.join(TASKS)} | mean | each zoo's mean | passes | seconds |\n|---|---|---|---|---|---|---|"
-    )
+    heads = ["arm", *TASKS, "mean", "each zoo's mean", "passes", "seconds"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for arm in found[0]:
         rows = [arms[arm] for arms in found]
         columns = [[row["held_out"][place] for row in rows] for place in range(len(TASKS))]

@@ -47,7 +47,6 @@ def train(order: Order) -> Trained:
         lora_alpha=2 * order.plan.rank,
         lora_dropout=0.0,
         target_modules="all-linear",
-        base_model_name_or_path=order.base_name,
         task_type="CAUSAL_LM",
     )
     kept, pairs = _held_back(order)
@@ -145,6 +144,8 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
     }
     try:
         with whole_folder(order.target) as partial:
+            # peft has put the cache's path there, which is another one on each machine.
+            tuned.peft_config["default"].base_model_name_or_path = order.base_name
             tuned.save_pretrained(partial)
             (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
             (partial / "pairs.jsonl").write_text(pairs, "utf-8")
