@@ -1,6 +1,6 @@
 """The loop over eras against what the same compute buys elsewhere, on the zoo.
 
-    python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 20] [--items 300]
+    python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
 
 Parents math and lang; addition and reading in language B; preference items from the train split. The loop
 with population control and without, and with SFT for its mutations. The first one's compute is then that of:
@@ -47,6 +47,7 @@ from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 
 TASKS = ("addition_b", "reading_b")
+SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
 KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
 CONTROLLED: dict[str, Any] = {"control": "niching", "immigrants": 4, "mates": 2}
@@ -120,7 +121,7 @@ class Bench:
             "preference": [f"{t}_preference.yaml" for t in TASKS],
             "search": {"sampler": "nsga2", "population": 10, "trials": trials, "seed": self._zoo},
             "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 600},
-            "mutation": {"eras": 1, "mutants": 1, "pool": 6, **mutation},
+            "mutation": {"samples": 2, **mutation},
         }
         path = self._folder / f"{raw['name']}.yaml"
         path.write_text(yaml.safe_dump(raw))
@@ -148,7 +149,7 @@ class Bench:
     def search(self, passes: int) -> dict[str, Any]:
         """Search over the parents alone."""
         count = Count()
-        (plan,) = self.plans("search", {}, passes // (2 * self._arguments.items * TOKENS))
+        (plan,) = self.plans("search", {}, passes // (SEARCH_ITEMS * TOKENS))
         run(plan.model_copy(update={"held_out": ()}), open_worker=self._open(count))
         return {"passes": count.passes, **self._held_out(*self._best(plan)[1:])}
 
@@ -190,7 +191,7 @@ class Bench:
     # -- of one arm
 
     def _open(self, count: Count) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
-        return count.worker(2 * self._arguments.items, 2 * self._arguments.items)
+        return count.worker(SEARCH_ITEMS, 2 * self._arguments.items)
 
     def _start(self, plan: Plan, start: str) -> Parent:
         """The better parent by its mean on search items, or the parents' average."""
@@ -282,8 +283,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--zoos", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--eras", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--items", type=int, default=1000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("recipesearch").setLevel(logging.ERROR)

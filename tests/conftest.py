@@ -18,6 +18,7 @@ import yaml
 
 from recipesearch.plan import Plan, load_plan
 from recipesearch.zoo import build_zoo
+from recipesearch.zoo.definition import FILES
 
 ITEMS = 40
 
@@ -103,7 +104,7 @@ def small_tasks(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """The zoo's addition and reading tasks cut to a few items, as YAML files of their own."""
     folder = tmp_path_factory.mktemp("tasks")
     found = {}
-    for stem in ("addition_b_search", "reading_b_search", "addition_b_held_out", "reading_b_held_out"):
+    for stem in (f"{task}_{split}" for task in ("addition_b", "reading_b") for split in FILES):
         config = yaml.safe_load((zoo / "tasks" / f"{stem}.yaml").read_text())
         lines = (zoo / "tasks" / f"{stem}.jsonl").read_text().splitlines()[:ITEMS]
         assert all(json.loads(line) for line in lines)

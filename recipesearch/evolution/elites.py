@@ -25,10 +25,14 @@ def elites(checked: Preflight, results: Results) -> list[Elite]:
 
 
 def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mutation]:
-    """The mutations of an era's first elites, whether or not they are done."""
-    plan = checked.plan.mutation
-    assert plan is not None
-    return [breeder.mutation(elite, plan) for elite in elites(checked, results)[: plan.mutants]]
+    """The mutations of an era's first elites, whether or not they are done; those that an earlier era has
+    asked for are not asked for again."""
+    plan = checked.plan
+    how = plan.mutation
+    assert how is not None
+    wanted = [breeder.mutation(elite, how) for elite in elites(checked, results)]
+    judged = {mutation.key: breeder.judged(mutation) for mutation in wanted}
+    return [m for m in wanted if not (was := judged[m.key]) or was.study == plan.name][: how.mutants]
 
 
 def choose(results: Results, count: int, share: float, seed: int) -> list[tuple[Row, str]]:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Gains = NDArray[np.float64]
-_LITTLE = 1e-9
 
 
 def survivors(gains: Gains, places: int, *, niching: bool, always: Set[int] = frozenset()) -> list[int]:
@@ -34,23 +33,30 @@ def shared_fitness(gains: Gains) -> Gains:
     M2N2's competition for limited resources (2508.16204): an item's capacity of 1 is divided among
     those who have it, in proportion to their gains.
     """
-    return np.asarray((gains / (gains.sum(axis=0) + _LITTLE)).sum(axis=1))
+    return np.asarray((gains * _scarcity(gains)).sum(axis=1))
 
 
 def mates(gains: Gains, count: int) -> list[tuple[int, int]]:
-    """Pairs of parents that know what the other does not: the ``count`` fittest, each with its best mate.
+    """Pairs of parents that know what the other does not: the fittest, each with its best mate, until there
+    are ``count``.
 
-    M2N2's attraction (2508.16204): what the mate is better at, where few others are good. A pair
-    comes once.
+    After M2N2's attraction (2508.16204): what one is better at, where few others are good. There the second
+    parent is chosen for the first; here the lesser of the two attractions counts: both bring something.
     """
     known = np.nan_to_num(gains, nan=0.0)
-    scarcity = 1.0 / (known.sum(axis=0) + _LITTLE)
+    scarcity = _scarcity(known)
     pairs: list[tuple[int, int]] = []
     for one in np.argsort(-shared_fitness(known), kind="stable"):
-        attraction = (np.maximum(known - known[one], 0.0) * scarcity).sum(axis=1)
-        attraction[one] = -1.0
-        other = int(attraction.argmax())
+        brings = (np.maximum(known - known[one], 0.0) * scarcity).sum(axis=1)
+        gets = (np.maximum(known[one] - known, 0.0) * scarcity).sum(axis=1)
+        other = int(np.minimum(brings, gets).argmax())
         pair = (min(int(one), other), max(int(one), other))
-        if attraction[other] > 0 and pair not in pairs and len(pairs) < count:
+        if min(brings[other], gets[other]) > 0 and pair not in pairs and len(pairs) < count:
             pairs.append(pair)
     return pairs
+
+
+def _scarcity(gains: Gains) -> Gains:
+    """One over what all have of an item, shape (items,); 0 where nobody has any."""
+    total = gains.sum(axis=0)
+    return np.asarray(np.divide(1.0, total, out=np.zeros_like(total), where=total > 0))

@@ -1,0 +1,223 @@
+"""The loop over eras: what it breeds, that it is found again where it was cut short, and what it leaves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recipesearch.eras import begun, open_preflight
+from recipesearch.evolution import evolve
+from recipesearch.inspection.export import export
+from recipesearch.merging.materialize import built_folder
+from recipesearch.mutation.order import Order, Trained
+from recipesearch.mutation.training import train
+from recipesearch.plan import Plan, load_plans
+from recipesearch.recipe import Parent, Recipe
+from recipesearch.study.mutants import Mutant, Mutants
+from recipesearch.study.results import Results, open_results
+from recipesearch.study.storage import open_storage
+from recipesearch.verify import verify
+from recipesearch.workers.worker import Worker
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+MakePlans = Callable[..., tuple[Plan, ...]]
+
+
+class Interrupted(BaseException):
+    """As an interruption raises: nothing catches it."""
+
+
+class Calls:
+    """What is asked of workers and trainings, all in this process; one of them may be interrupted."""
+
+    def __init__(self, at: tuple[str, int] | None = None) -> None:
+        self.made: list[str] = []
+        self._at = at
+
+    def note(self, what: str) -> None:
+        self.made.append(what)
+        if self._at == (what, self.made.count(what)):
+            raise Interrupted(what)
+
+    def open(self, plan: Plan, parents: Mapping[str, Parent]) -> Worker:
+        calls = self
+
+        class Noted(Worker):
+            def score(self, recipe: Recipe, held_out: bool = False) -> Any:
+                calls.note("gate" if plan.name.endswith(".gate") else "score")
+                return super().score(recipe, held_out)
+
+            def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Any) -> Any:
+                calls.note("mine")
+                return super().mine(recipe, tasks, wanted)
+
+        return Noted(plan, parents)
+
+    def train(self, order: Order) -> Trained:
+        self.note("train")
+        trained = train(order)
+        self.note("trained")
+        return trained
+
+    def evolve(self, plans: Sequence[Plan]) -> Results:
+        return evolve(plans, open_worker=self.open, train=self.train)
+
+
+Evolved = tuple[tuple[Plan, ...], Calls]
+
+
+@pytest.fixture(scope="module")
+def evolved(raw_plan: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Evolved:
+    """A whole run of three eras."""
+
+    path = tmp_path_factory.mktemp("evolved") / "evo.yaml"
+    path.write_text(yaml.safe_dump(raw_plan, sort_keys=False))
+    plans, calls = load_plans(path), Calls()
+    calls.evolve(plans)
+    return plans, calls
+
+
+def eras_of(plans: Sequence[Plan]) -> list[tuple[Plan, Results]]:
+    return [open_results(plan.storage_url, plan.name) for plan in plans]
+
+
+def mutants_of(plans: Sequence[Plan]) -> list[Mutant]:
+    table = Mutants(open_storage(plans[0].storage_url).engine)
+    return [mutant for plan in plans for mutant in table.of(plan.name)]
+
+
+def summary(plans: Sequence[Plan]) -> Any:
+    """All that has to be the same after an interruption: recipes, values, parents, mutants."""
+    found = [
+        (plan.parents, [(row.number, row.recipe, row.seed, row.values) for row in results.rows])
+        for plan, results in eras_of(plans)
+    ]
+    return found, [
+        (m.key, m.source, m.digest, m.accepted, m.record["pairs_digest"]) for m in mutants_of(plans)
+    ]
+
+
+def test_each_era_has_the_parents_that_the_last_one_bred(evolved: Evolved) -> None:
+    plans, calls = evolved
+    pools = [plan.parents for plan, _ in eras_of(plans)]
+    assert pools[0] == {"math": "zoo:math", "lang": "zoo:lang"}
+    for number, pool in enumerate(pools[1:], 1):
+        assert 2 <= len(pool) <= 4
+        new = set(pool) - set(pools[number - 1])
+        assert new
+        assert all(name.startswith(f"e{number}t") for name in new)
+    assert calls.made.count("train") == len(mutants_of(plans)) == 2  # none at the last era's end
+    assert any(mutant.accepted for mutant in mutants_of(plans))
+
+
+def test_a_mutant_let_in_is_a_parent_and_one_turned_away_leaves_no_files(
+    evolved: Evolved,
+) -> None:
+    plans, _ = evolved
+    digests = {d for _, results in eras_of(plans) for d in results.identity["parents"].values()}
+    for mutant in mutants_of(plans):
+        assert (plans[0].bred / mutant.key).exists() == mutant.accepted
+        assert mutant.accepted or mutant.digest not in digests
+    files = {path.name for path in plans[0].bred.iterdir()}
+    named = " ".join(ref for plan, _ in eras_of(plans) for ref in plan.parents.values())
+    texts = " ".join(path.read_text() for path in plans[0].bred.glob("*.yaml"))
+    keys = {mutant.key for mutant in mutants_of(plans)}
+    assert {name for name in files if name not in named + texts} <= keys  # no orphans
+
+
+def test_the_last_front_begins_the_next_era_without_being_scored_again(
+    evolved: Evolved,
+) -> None:
+    plans, _ = evolved
+    (_, first), (_, second), _ = eras_of(plans)
+    inherited = [row for row in second.rows if row.seed and row.seed.startswith("trial ")]
+    fronts = {row.recipe for row in first.front}
+    assert {row.recipe for row in inherited} <= fronts
+    known = {row.recipe: row.values for row in first.scored}
+    assert all(known[row.recipe] == row.values for row in inherited)
+
+
+def test_only_the_last_era_is_scored_on_held_out_items(evolved: Evolved) -> None:
+    *earlier, (_, last) = eras_of(evolved[0])
+    assert all(row.held_out is None for _, results in earlier for row in results.rows)
+    assert all(row.held_out for row in last.front)
+
+
+def test_what_no_era_needs_any_more_is_not_kept_on_disk(evolved: Evolved) -> None:
+    plans, _ = evolved
+    eras = eras_of(plans)
+    now = set(eras[-1][1].identity["parents"].values())
+    gone = {d for _, results in eras[:-1] for d in results.identity["parents"].values()} - now
+    gone |= {d for mutant in mutants_of(plans) for d in (mutant.source, mutant.digest)} - now
+    assert gone
+    assert not [digest for digest in gone if built_folder(digest).exists()]
+
+
+def test_running_again_does_nothing_twice(evolved: Evolved) -> None:
+    plans, _ = evolved
+    before, calls = summary(plans), Calls()
+    calls.evolve(plans)
+    assert calls.made == []
+    assert summary(plans) == before
+
+
+@pytest.mark.parametrize(
+    "at",
+    [("mine", 1), ("trained", 1), ("gate", 1), ("score", 14)],
+    ids=lambda at: f"{at[0]}{at[1]}",
+)
+def test_a_loop_that_was_cut_short_ends_as_if_it_was_not(
+    at: tuple[str, int], evolved: Evolved, make_plans: MakePlans
+) -> None:
+    plans = make_plans()
+    with pytest.raises(Interrupted):
+        Calls(at).evolve(plans)
+    Calls().evolve(plans)
+    assert summary(plans) == summary(evolved[0])
+
+
+def test_a_winner_of_mutants_is_rebuilt_by_stock_tools(evolved: Evolved, tmp_path: Path) -> None:
+    """An export that lies elsewhere, with the study's own files gone: the bundle alone is enough."""
+    plans, _ = evolved
+    plan, results = open_results(plans[-1].storage_url, plans[-1].name)
+    accepted = {mutant.digest for mutant in mutants_of(plans) if mutant.accepted}
+    checked = open_preflight(plan)
+    mutant = next(name for name, parent in checked.pool.parents.items() if parent.digest in accepted)
+    row = next(row for row in results.scored if row.seed == f"parent {mutant}")
+    recipe = export(checked, results, row, tmp_path / "out")
+    assert (tmp_path / "out" / "rebuild.sh").exists()
+    assert list((tmp_path / "out").glob("adapter-*"))
+    away = tmp_path / "away"
+    plan.bred.rename(away)
+    try:
+        proof = verify(recipe)
+    finally:
+        away.rename(plan.bred)
+    assert proof.tensors >= 2 * 39
+    assert proof.scores == {
+        name: m.value for name, m in zip(results.objectives, row.values or (), strict=True)
+    }
+
+
+def test_what_a_killed_training_left_is_removed(make_plans: MakePlans) -> None:
+    plans = make_plans()
+    left = plans[0].bred / ".0123456789abcdef.x.partial"
+    left.mkdir(parents=True)
+    with pytest.raises(Interrupted):
+        Calls(("score", 1)).evolve(plans)
+    assert not left.exists()
+    assert not begun(plans[1])
+
+
+def test_the_base_never_leaves(make_plans: MakePlans) -> None:
+    space = {"weights": {"methods": ["linear", "task_arithmetic"]}}
+    parents = {"base": "zoo:base", "math": "zoo:math", "lang": "zoo:lang"}
+    plans = make_plans({"eras": 2, "pool": 2, "mutants": 0}, parents=parents, base="base", space=space)
+    Calls().evolve(plans)
+    second, _ = eras_of(plans)[1]
+    assert "base" in second.parents
+    assert len(second.parents) == 2
