@@ -172,9 +172,10 @@ def _choices(form: RequestForm, lm: LM) -> Iterator[_Item]:
     likelihoods = lm.loglikelihood(form.instances, disable_tqdm=True)
     by_request = {id(r): ll for r, (ll, _) in zip(form.instances, likelihoods, strict=True)}
     for doc_id, doc in form.docs.items():
-        count, gold = len(form.task.doc_to_choice(doc)), form.task.doc_to_target(doc)
+        choices = form.task.doc_to_choice(doc)
+        count, gold = len(choices), _place(form.task.doc_to_target(doc), choices)
         requests = form.requests[doc_id][:count]
-        if not isinstance(gold, int) or len({request.args[0] for request in requests}) > 1:
+        if gold is None or count < 2 or len({request.args[0] for request in requests}) > 1:
             continue
         scores = [by_request[id(request)] for request in requests]
         wrong = max((place for place in range(count) if place != gold), key=scores.__getitem__)
@@ -182,6 +183,13 @@ def _choices(form: RequestForm, lm: LM) -> Iterator[_Item]:
         prompt, chosen = requests[gold].args
         # Worth a pair where the model is wrong, or nearly.
         yield _Item(prompt, chosen, requests[wrong].args[1], _CLOSE - margin, margin > 0)
+
+
+def _place(gold: object, choices: Sequence[str]) -> int | None:
+    """The right choice's place, stated by number or by its text, as in lm-eval; None if it is none."""
+    if isinstance(gold, str):
+        return choices.index(gold) if gold in choices else None
+    return gold if isinstance(gold, int) and 0 <= gold < len(choices) else None
 
 
 # -- generation
