@@ -53,9 +53,10 @@ class Order:
     @property
     def base_name(self) -> str:
         """The base model's name in the adapter's config: the same on every machine."""
-        if isinstance(self.source.source, Recipe):
+        source = self.source.source
+        if isinstance(source, Recipe) or Path(source).is_absolute():
             return f"parent-{self.source.digest[:12]}"
-        return self.source.source
+        return source
 
     def record(self) -> dict[str, Any]:
         """The lineage that is kept beside the adapter."""

@@ -147,6 +147,7 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
             # peft has put the cache's path there, which is another one on each machine.
             tuned.peft_config["default"].base_model_name_or_path = order.base_name
             tuned.save_pretrained(partial)
+            _settle(partial / "adapter_config.json", order.base_name)
             (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
             (partial / "pairs.jsonl").write_text(pairs, "utf-8")
             (partial / LINEAGE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
@@ -154,3 +155,11 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
         raise StudyError(
             f"cannot write {order.target}: {error.strerror or error}; free some space"
         ) from error
+
+
+def _settle(path: Path, base_name: str) -> None:
+    """Makes an adapter's config the same on every machine and in every process: peft writes the model's
+    folder, and a set in the order of its hashes."""
+    config = json.loads(path.read_text("utf-8"))
+    config |= {"base_model_name_or_path": base_name, "target_modules": sorted(config["target_modules"])}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
