@@ -24,7 +24,7 @@ def keep(plan: Plan, parent: Parent, origin: Mapping[str, Any]) -> str:
     """
     if isinstance(parent.source, Recipe):
         _write(plan.bred, parent.source, origin)
-    return _refer(parent, Path(os.path.relpath(plan.bred, plan.folder.absolute())))
+    return _refer(parent, plan.bred, Path(os.path.relpath(plan.bred, plan.folder.absolute())))
 
 
 def remove_partial(plan: Plan) -> None:
@@ -42,15 +42,19 @@ def _write(folder: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
     for parent in recipe.parents():
         if isinstance(parent.source, Recipe):
             _write(folder, parent.source, {})
-    write_text(target, to_yaml(recipe, lambda parent: _refer(parent, Path()), origin))
+    write_text(target, to_yaml(recipe, lambda parent: _refer(parent, folder, Path()), origin))
 
 
-def _refer(parent: Parent, folder: Path) -> str:
-    """A parent's reference from where the bred ones lie in ``folder``; the others' are absolute."""
+def _refer(parent: Parent, bred: Path, folder: Path) -> str:
+    """A parent's reference, for a file from which ``bred`` is ``folder``. What lies elsewhere, as an adapter
+    does that another study has bred, has an absolute path."""
     if not isinstance(parent.source, Recipe):
         return parent.reference
-    adapter = f"+{folder / Path(parent.adapter).name}" if parent.adapter else ""
-    return f"{folder / _file(parent.source)}{adapter}"
+    recipe = str(folder / _file(parent.source))
+    if parent.adapter is None:
+        return recipe
+    adapter = Path(parent.adapter)
+    return f"{recipe}+{folder / adapter.name if adapter.parent == bred else adapter}"
 
 
 def _file(recipe: Recipe) -> str:

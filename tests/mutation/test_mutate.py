@@ -1,0 +1,257 @@
+"""From a winner to a mutant, end to end in this process: once, and after an interruption not again."""
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+pytest.importorskip("trl")
+
+from recipesearch.errors import PlanError
+from recipesearch.merging.parents import adapted, identify, read_recipe
+from recipesearch.mutation.bred import keep, remove_partial
+from recipesearch.mutation.mutate import Breeder, Elite
+from recipesearch.mutation.training import train
+from recipesearch.plan import ObjectivePlan
+from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
+from recipesearch.recipe_yaml import to_yaml
+from recipesearch.study.ledger import Ledger
+from recipesearch.study.mutants import Mutants
+from recipesearch.study.storage import open_storage
+from recipesearch.workers.worker import Worker
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SETTINGS = {"steps": 4, "pairs": 16, "samples": 2, "rank": 4}
+
+
+class Counted:
+    """What a Breeder starts, in this process, and counted."""
+
+    def __init__(self):
+        self.workers, self.scores, self.trainings = 0, 0, 0
+
+    def worker(self, plan, parents):
+        self.workers += 1
+        worker = Worker(plan, parents)
+        score = worker.score
+
+        def counted(*arguments):
+            self.scores += 1
+            return score(*arguments)
+
+        worker.score = counted
+        return worker
+
+    def train(self, order):
+        self.trainings += 1
+        return train(order)
+
+    @property
+    def all(self):
+        return self.workers, self.scores, self.trainings
+
+
+@pytest.fixture
+def plan(make_plan, small_tasks):
+    task = small_tasks["addition_b_preference"]
+    return make_plan(preference=[task], mutation=SETTINGS)
+
+
+@pytest.fixture
+def engine(plan):
+    engine = open_storage(plan.storage_url).engine
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def counted():
+    return Counted()
+
+
+@pytest.fixture
+def breeder(plan, engine, counted):
+    return Breeder(plan, engine, counted.worker, counted.train)
+
+
+@pytest.fixture(scope="module")
+def family(zoo):
+    return {name: identify(f"zoo:{name}", zoo) for name in ("math", "lang")}
+
+
+def merge(*parents, weights=(0.6, 0.4)):
+    sources = (Source(p, None, freeze({"weight": w})) for p, w in zip(parents, weights, strict=True))
+    return Recipe("linear", (Slice(tuple(sources)),), parents[0], dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def elite(family):
+    return Elite.of(merge(*family.values()), 3, "knee")
+
+
+def mined(breeder, plan, family, elite):
+    """The mutation of an elite, and its pairs by a live model."""
+    mutation = breeder.mutation(elite, plan.mutation)
+    with Worker(plan, family) as worker:
+        return mutation, breeder.mine(mutation, worker)
+
+
+def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counted, breeder, family, elite):
+    mutation, preferences = mined(breeder, plan, family, elite)
+    assert len(preferences.pairs) == 16
+    assert not breeder.is_trained(mutation)
+    (bred,) = breeder.breed([(mutation, preferences)])
+    assert counted.all == (1, 2, 1)
+
+    folder = plan.bred / mutation.key
+    assert bred.parent == adapted(elite.parent, folder)
+    row = Mutants(engine).get(mutation.key)
+    assert row == bred.mutant == Mutants(engine).of("study")[0]
+    assert (row.study, row.trial, row.source) == ("study", 3, elite.parent.digest)
+    assert row.digest == bred.parent.digest
+    record = row.record
+    assert record["pairs_digest"] == preferences.digest
+    assert (record["settings"]["steps"], record["seed"], record["rule"]) == (4, mutation.seed, "knee")
+    assert record["preference"] == list(plan.preference)
+    assert record["trained"] == json.loads((folder / "mutant.json").read_text())["trained"]
+    assert [change["name"] for change in record["changes"]] == [goal.name for goal in plan.goals]
+    assert all(change["items"] == 40 and change["p"] is not None for change in record["changes"])
+    assert row.accepted == row.reason.startswith("better")
+
+    assert breeder.is_trained(mutation)
+    (again,) = Breeder(plan, engine, counted.worker, counted.train).breed([(mutation, None)])
+    assert again == bred
+    assert counted.all == (1, 2, 1), "nothing was started"
+
+    reference = keep(plan, bred.parent, {"study": "study", "trial": 3})
+    assert reference == f"study.parents/{elite.parent.digest[:16]}.yaml+study.parents/{mutation.key}"
+    assert identify(reference, plan.folder).digest == bred.parent.digest
+
+
+def test_what_was_killed_between_training_and_gate_goes_on_with_the_gate(
+    plan, engine, counted, breeder, family, elite
+):
+    mutation, preferences = mined(breeder, plan, family, elite)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Breeder(plan, engine, killed, counted.train).breed([(mutation, preferences)])
+    assert Mutants(engine).get(mutation.key) is None
+    assert breeder.is_trained(breeder.mutation(elite, plan.mutation)), "found by its key alone"
+    (bred,) = breeder.breed([(mutation, None)])
+    assert counted.all == (1, 2, 1)
+    assert Mutants(engine).get(mutation.key) == bred.mutant
+
+
+def test_scores_that_the_study_has_paid_for_are_not_paid_for_again(
+    plan, engine, counted, breeder, family, elite, small_tasks
+):
+    """The source's are the winning trial's own; and a task that the gate only watches is new for both."""
+    recipe = elite.parent.source
+    with Worker(plan, family) as worker:
+        ledger = Ledger(engine, worker.ready.conditions)
+        ledger.commit(recipe.digest, to_yaml(recipe, lambda p: p.reference, {}), *worker.score(recipe))
+    mutation, preferences = mined(breeder, plan, family, elite)
+    (bred,) = breeder.breed([(mutation, preferences)])
+    assert counted.scores == 1, "the mutant's"
+    assert len(bred.mutant.record["changes"]) == 2
+
+    watched = [ObjectivePlan(task=small_tasks["reading_b_held_out"], metric="exact_match")]
+    section = plan.mutation.model_copy(update={"monitor": tuple(watched)})
+    other = breeder.mutation(elite, section)
+    assert other.key == mutation.key, "it decides no adapter"
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from recipesearch_mutants"))
+    (bred,) = breeder.breed([(other, None)])
+    names = [change["name"] for change in bred.mutant.record["changes"]]
+    assert names == [*(goal.name for goal in plan.goals), "reading_b_held_out.exact_match"]
+    assert (counted.scores, counted.trainings) == (3, 1)
+
+
+def test_several_mutants_are_judged_by_one_worker(plan, engine, counted, breeder, family):
+    elites = [
+        Elite.of(merge(*family.values(), weights=w), n, "knee")
+        for n, w in enumerate(((0.6, 0.4), (0.5, 0.5)))
+    ]
+    pairs = [mined(breeder, plan, family, elite) for elite in elites]
+    bred = breeder.breed(pairs)
+    assert counted.all == (1, 4, 2)
+    assert [b.elite for b in bred] == elites
+    assert [b.mutant.source for b in bred] == [elite.parent.digest for elite in elites]
+    assert len({b.parent.digest for b in bred}) == 2
+
+
+def test_a_plan_without_a_preference_split_breeds_nothing(make_plan, engine, counted, elite):
+    plan = make_plan(mutation=SETTINGS)
+    with pytest.raises(PlanError, match="name its items under 'preference'"):
+        Breeder(plan, engine, counted.worker, counted.train).mutation(elite, plan.mutation)
+
+
+def test_the_seed_and_the_key_follow_from_the_elite_and_the_plan(plan, engine, breeder, elite, family):
+    one = breeder.mutation(elite, plan.mutation)
+    assert breeder.mutation(elite, plan.mutation) == one
+    other = breeder.mutation(Elite.of(merge(*family.values(), weights=(0.5, 0.5)), 3, "knee"), plan.mutation)
+    assert one.seed != other.seed
+    assert one.key != other.key
+    assert breeder.mutation(elite, plan.mutation.model_copy(update={"beta": 0.5})).key != one.key
+    assert 0 <= one.seed < 2**31
+
+
+# -- bred parents as files
+
+
+@pytest.fixture
+def mutant(tmp_path, family):
+    """A mutant that another study has bred: a recipe, and an adapter in that study's folder."""
+    folder = tmp_path / "other.parents" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_bytes(name.encode())
+    recipe = merge(*family.values())
+    return adapted(Parent(recipe.digest, recipe), folder)
+
+
+def test_a_recipe_over_another_studys_mutant_is_identified_from_its_file(plan, mutant, family):
+    """Its adapter lies where that study left it, and not in this study's folder."""
+    recipe = merge(mutant, family["lang"])
+    reference = keep(plan, Parent(recipe.digest, recipe), {})
+    assert reference == f"study.parents/{recipe.digest[:16]}.yaml"
+    assert identify(reference, plan.folder).digest == recipe.digest
+
+
+def test_a_recipe_over_the_studys_own_mutant_names_it_by_the_files_beside_it(plan, mutant, family):
+    """So the folder may be moved with its study."""
+    own = plan.bred / "0123456789abcdef"
+    plan.bred.mkdir()
+    (plan.folder / "other.parents" / own.name).rename(own)
+    recipe = merge(adapted(Parent(mutant.source.digest, mutant.source), own), family["lang"])
+    keep(plan, Parent(recipe.digest, recipe), {"study": "study", "trial": 7})
+    text = (plan.bred / f"{recipe.digest[:16]}.yaml").read_text()
+    assert f"{mutant.source.digest[:16]}.yaml+{own.name}" in text
+    assert str(plan.folder) not in text
+    moved = plan.bred.rename(plan.folder / "elsewhere")
+    found, provenance = read_recipe(moved / f"{recipe.digest[:16]}.yaml")
+    assert found.digest == recipe.digest
+    assert (provenance["study"], provenance["trial"]) == ("study", 7)
+
+
+def test_a_recipe_that_is_there_stays_as_it_is(plan, family):
+    recipe = merge(*family.values())
+    for trial in (1, 2):
+        keep(plan, Parent(recipe.digest, recipe), {"trial": trial})
+    assert read_recipe(plan.bred / f"{recipe.digest[:16]}.yaml")[1]["trial"] == 1
+
+
+def test_what_a_killed_training_has_left_is_removed_and_nothing_else(plan):
+    remove_partial(plan)
+    left, whole = plan.bred / ".0123.abc.partial", plan.bred / "0123"
+    for folder in (left, whole):
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").touch()
+    (plan.bred / "recipe.yaml").touch()
+    remove_partial(plan)
+    assert {path.name for path in plan.bred.iterdir()} == {"0123", "recipe.yaml"}
