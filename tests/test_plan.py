@@ -248,6 +248,95 @@ def test_no_held_out_tasks_is_no_held_out_goals(write):
     assert load_plan(write(put("held_out", value=[]))).held_out_goals == ()
 
 
+# -- preference and mutation
+
+
+def test_a_preference_is_located_like_a_task_or_beside_the_file(write, tmp_path):
+    given = [
+        "tasks/learn.yaml",
+        "zoo:tasks/addition_b_preference.yaml",
+        "gsm8k",
+        "pairs.jsonl",
+        "/abs/x.jsonl",
+    ]
+    plan = load_plan(write(put("preference", value=given)))
+    assert plan.preference == tuple(given)
+    assert plan.preferences == (
+        str(tmp_path / "tasks" / "learn.yaml"),
+        str(zoo_dir() / "tasks" / "addition_b_preference.yaml"),
+        "gsm8k",
+        str(tmp_path / "pairs.jsonl"),
+        "/abs/x.jsonl",
+    )
+    assert load_plan(write()).preferences == ()
+
+
+def test_a_study_without_a_mutation_section_has_none_and_an_empty_one_has_the_defaults(write):
+    assert load_plan(write()).mutation is None
+    section = load_plan(write(put("mutation", value={}))).mutation
+    assert (section.kind, section.chosen, section.learning_rate) == ("dpo", "reference", 1e-4)
+    assert (section.eras, section.monitor) == (1, ())
+
+
+def test_overrides_reach_the_mutation_section_also_where_the_file_has_none(write):
+    section = load_plan(write(), ["mutation.steps=7", "mutation.learning_rate=1e-3"]).mutation
+    assert (section.steps, section.learning_rate) == (7, 0.001)  # 1e-3 is a text to YAML 1.1
+
+
+def test_mutants_of_all_eras_lie_in_one_folder_beside_the_study_file(write, write_eras, tmp_path):
+    assert load_plan(write()).bred == tmp_path / "trial.parents"
+    assert {plan.bred for plan in load_plans(write_eras())} == {tmp_path / "hybrid.parents"}
+
+
+WATCHED = {"task": "arc_easy", "metric": "acc"}
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"step": 3}, "unknown key 'mutation.step': did you mean 'steps'"),
+        ({"zzz": 3}, "unknown key 'mutation.zzz': known: kind, chosen"),
+        ({"monitor": [WATCHED | {"metrics": 1}]}, "'mutation.monitor.0.metrics': did you mean 'metric'"),
+        ({"monitor": [{"task": "arc_easy"}]}, "mutation.monitor.0: give a 'task' and a 'metric'"),
+        ({"kind": "ppo"}, "mutation.kind"),
+        ({"chosen": "worst"}, "mutation.chosen"),
+        ({"pairs": 1}, "mutation.pairs"),
+        ({"samples": 0}, "mutation.samples"),
+        ({"temperature": 0}, "mutation.temperature"),
+        ({"beta": 0}, "mutation.beta"),
+        ({"learning_rate": -1e-4}, "mutation.learning_rate"),
+        ({"learning_rate": "1e-4x"}, "mutation.learning_rate"),
+        ({"steps": 0}, "mutation.steps"),
+        ({"rank": 0}, "mutation.rank"),
+        ({"max_kl": 0}, "mutation.max_kl"),
+        ({"significance": 0}, "mutation.significance"),
+        ({"significance": 1}, "mutation.significance"),
+        ({"tolerance": -0.01}, "mutation.tolerance"),
+        ({"tolerance": float("inf")}, "mutation.tolerance"),
+        ({"random": 1.5}, "mutation.random"),
+        ({"pool": 1}, "mutation.pool"),
+        ({"mutants": -1}, "mutation.mutants"),
+        ({"control": "age"}, "mutation.control"),
+        ([], "mutation"),
+    ],
+    ids=str,
+)
+def test_a_mutation_section_is_checked_to_its_leaves(section, words, write):
+    with pytest.raises(PlanError) as error:
+        load_plan(write(put("mutation", value=section)))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_only_the_file_as_a_whole_knows_eras_as_spaces(write):
+    """Elsewhere it would be a hint at a key that is refused there."""
+    with pytest.raises(PlanError, match="known: ") as error:
+        load_plan(write(put("search", "zzz")))
+    assert "eras" not in str(error.value)
+    with pytest.raises(PlanError, match=r"known: .*eras"):
+        load_plan(write(put("zzz")))
+
+
 # -- frozen
 
 

@@ -67,7 +67,10 @@ def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: 
         key, mark, value = setting.removeprefix("mutation.").partition("=")
         if not mark:
             raise PlanError(f"--set {setting}: write it as key=value, for instance mutation.steps=100")
-        keys[key] = yaml.safe_load(value)
+        try:
+            keys[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise PlanError(f"--set {setting}: the value is not YAML") from error
     return plan.model_copy(
         update={
             "mutation": read_section(MutationPlan, keys, "mutation"),

@@ -60,7 +60,7 @@ def read_section(kind: type[_Section], keys: Mapping[str, Any], name: str) -> _S
     try:
         return kind.model_validate(keys)
     except ValidationError as error:
-        raise PlanError(f"{name}.{_explain(error, kind)}") from error
+        raise PlanError(_explain(error, kind, name)) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -93,12 +93,13 @@ def _era(eras: list[Any], name: str) -> Any:
     return next(iter([*named, *by_number]), None)
 
 
-def _explain(error: ValidationError, kind: type[BaseModel] = Plan) -> str:
-    """The first problem, in one line, with the place and a hint."""
+def _explain(error: ValidationError, kind: type[BaseModel] = Plan, name: str = "") -> str:
+    """The first problem, in one line, with the place and a hint; ``name`` is the section's, if it is one."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
+    inside = [str(part) for part in problem["loc"]]
+    place = [name, *inside] if name else inside
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(place[:-1], kind)
+        known = _fields_at(inside[:-1], kind)
         return f"unknown key '{'.'.join(place)}': {nearest(place[-1], known)}"
     message = problem["msg"].removeprefix("Value error, ")
     cause = problem.get("ctx", {}).get("error")
@@ -115,4 +116,5 @@ def _fields_at(place: Sequence[str], section: type[BaseModel] = Plan) -> list[st
         if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
             inside = (field.annotation, *get_args(field.annotation))
             section = next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), section)
-    return [name for name in [*section.model_fields, "eras"] if name not in INTERNAL]
+    fields = [*section.model_fields, "eras"] if section is Plan else section.model_fields
+    return [name for name in fields if name not in INTERNAL]
