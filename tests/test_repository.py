@@ -39,7 +39,7 @@ def test_every_recipe_file_is_a_recipe_and_names_no_path_of_a_machine(path: Path
 
 def test_the_tables_of_methods_and_keys_in_the_guide_are_complete() -> None:
     from recipesearch.methods import METHODS
-    from recipesearch.plan import EnginePlan, LayersPlan, SearchPlan, WeightsPlan
+    from recipesearch.plan import EnginePlan, LayersPlan, MutationPlan, SearchPlan, WeightsPlan
 
     guide = (ROOT / "docs" / "guide.md").read_text()
     keys = [
@@ -47,6 +47,7 @@ def test_the_tables_of_methods_and_keys_in_the_guide_are_complete() -> None:
         *EnginePlan.model_fields,
         *WeightsPlan.model_fields,
         *LayersPlan.model_fields,
+        *MutationPlan.model_fields,
         *METHODS,
     ]
     assert [key for key in keys if key not in guide] == []

@@ -76,6 +76,8 @@ def test_a_trial_is_mutated_and_the_reference_names_the_mutant(command: Command,
     edit(other, name="next", parents=parents, storage="sqlite:///next.db")
     assert command("check", other).code == 0
     assert command("run", other).code == 0
+    assert command("export", other, "-o", study.parent / "winner").code == 0
+    assert data["reference"].rpartition("/")[2] in (study.parent / "winner" / "recipe.yaml").read_text()
 
 
 def test_a_setting_that_does_not_fit_is_named(command: Command, study: Path) -> None:
