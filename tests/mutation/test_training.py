@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from trl import DPOTrainer
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.merging.materialize import directories
 from recipesearch.merging.parents import adapted, identify
+from recipesearch.mutation import process
 from recipesearch.mutation.order import Order, mutant_key
-from recipesearch.mutation.process import train_apart
 from recipesearch.mutation.training import train
 from recipesearch.mutation.watch import Watch
 from recipesearch.plan import MutationPlan
@@ -125,7 +126,7 @@ def test_a_plain_folders_adapter_names_no_path_either(order, zoo, tmp_path):
 
 
 def test_the_same_order_gives_the_same_adapter_in_another_process_too(mutant, order, source, tmp_path):
-    told = train_apart(order(tmp_path / "other"))
+    told = process.train_apart(order(tmp_path / "other"))
     assert told.steps == 10
     assert digest(source, tmp_path / "other") == digest(source, mutant[0])
 
@@ -220,6 +221,30 @@ def test_a_full_disk_is_named_and_leaves_nothing(order, tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="bred: No space left on device"):
         train(order(tmp_path / "bred", steps=1))
     assert nothing_left(tmp_path / "bred")
+
+
+SENDS = """
+import sys
+from multiprocessing.connection import Connection
+from recipesearch.errors import StudyError
+channel = Connection(int(sys.argv[1]))
+channel.send(StudyError(f"no room in {channel.recv().target.name}"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "the training of bred failed: crash: .* ended by SIGKILL"),
+        ("raise SystemExit('boom')", "the training of bred failed: crash: .* exit code 1 .boom; log: "),
+        (SENDS, "^no room in bred$"),
+    ],
+    ids=["killed", "ended", "told"],
+)
+def test_a_training_process_that_dies_is_told_with_the_cause(order, tmp_path, monkeypatch, code, words):
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", code))
+    with pytest.raises(StudyError, match=words):
+        process.train_apart(order(tmp_path / "bred"))
 
 
 def test_a_folder_that_is_no_adapter_is_no_parent(source, tmp_path):
