@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
 
-from ..errors import PlanError
+from ..errors import PlanError, TrialFailed
 from ..merging.parents import adapted
 from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
 from ..recipe import Parent, Recipe, Slice, Source
@@ -129,9 +129,15 @@ class Breeder:
         with self._open_worker(plan, pool) as worker:
             ledger = Ledger(self._engine, worker.ready.conditions)
             for mutation in waiting:
-                asked = _asked(plan, worker, ledger, pairs[mutation.key])
-                verdict = judge(asked, len(self._plan.objectives), mutation.plan)
-                self._mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
+                source, parent = pairs[mutation.key]
+                before = _scored(plan, worker, ledger, source)
+                try:
+                    after = _scored(plan, worker, ledger, parent)
+                    asked = _asked(plan, worker, ledger, (before, after))
+                    verdict = judge(asked, len(self._plan.objectives), mutation.plan)
+                except TrialFailed as failure:  # a mutant's own fault, and no reason to stop
+                    verdict = Verdict(False, f"failed: {failure}", [])
+                self._mutants.add(self._mutant(mutation, parent, verdict))
 
     def _mutant(self, mutation: Mutation, parent: Parent, verdict: Verdict) -> Mutant:
         trained = json.loads((self._folder(mutation) / LINEAGE).read_text("utf-8"))
@@ -169,10 +175,9 @@ def _judging(plan: Plan, pool: Mapping[str, Parent], mutation: MutationPlan) -> 
     )
 
 
-def _asked(plan: Plan, worker: Scoring, ledger: Ledger, pair: Sequence[Parent]) -> list[Asked]:
-    """A parent's and its mutant's answers to every task, from the ledger where it has them."""
+def _asked(plan: Plan, worker: Scoring, ledger: Ledger, digests: Sequence[str]) -> list[Asked]:
+    """Two recipes' answers to every task: before, and after."""
     tasks = worker.ready.tasks
-    digests = [_scored(plan, worker, ledger, parent) for parent in pair]
     metrics = [ledger.metrics(digest, tasks) for digest in digests]
     found = []
     for goal, task in zip(plan.goals, tasks, strict=True):
@@ -183,7 +188,10 @@ def _asked(plan: Plan, worker: Scoring, ledger: Ledger, pair: Sequence[Parent]) 
 
 
 def _scored(plan: Plan, worker: Scoring, ledger: Ledger, parent: Parent) -> str:
-    """The digest of a recipe that is the parent, and that the ledger has all scores of."""
+    """The digest of a recipe that is the parent, and that the ledger then has all scores of.
+
+    Raises TrialFailed if it cannot be scored.
+    """
     wanted, recipes = set(worker.ready.tasks), recipes_of(parent, plan.engine.dtype)
     for recipe in recipes:
         if ledger.metrics(recipe.digest, wanted).keys() >= wanted:

@@ -25,7 +25,8 @@ class Trained:
     """What a training did.
 
     ``stopped`` says why it ended early; ``perplexity`` of the model's own right answers before and after,
-    ``kl`` in nats per token from the model before, ``margin`` of DPO's rewards at the end.
+    ``kl`` in nats per token from the model before, ``margin`` of DPO's rewards at the end; None where
+    there is none, or no number any more.
     """
 
     steps: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -61,14 +62,19 @@ def train(order: Order) -> Trained:
     trained = Trained(
         steps=trainer.state.global_step,
         stopped=watch.reason,
-        perplexity=(before, watch.perplexity(tuned)),
-        kl=watch.divergence(tuned),
-        margin=watch.margin,
+        perplexity=(_finite(before), _finite(watch.perplexity(tuned))),
+        kl=_finite(watch.divergence(tuned)),
+        margin=_finite(watch.margin),
         tokens=int(trainer.state.num_input_tokens_seen),
         seconds=time.monotonic() - begun,
     )
     _write(order, tuned, trained)
     return trained
+
+
+def _finite(value: float | None) -> float | None:
+    """As JSON can hold it: PostgreSQL takes no NaN there."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _held_back(order: Order) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]:

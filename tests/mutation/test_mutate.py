@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("peft")
 pytest.importorskip("trl")
 
-from recipesearch.errors import PlanError
+from recipesearch.errors import PlanError, WorkerLost
 from recipesearch.merging.parents import adapted, identify, read_recipe
 from recipesearch.mutation.bred import keep, remove_partial
 from recipesearch.mutation.mutate import Breeder, Elite
@@ -183,6 +183,38 @@ def test_several_mutants_are_judged_by_one_worker(plan, engine, counted, breeder
     assert [b.elite for b in bred] == elites
     assert [b.mutant.source for b in bred] == [elite.parent.digest for elite in elites]
     assert len({b.parent.digest for b in bred}) == 2
+
+
+def test_a_mutant_that_cannot_be_scored_is_turned_away_and_the_others_are_judged(
+    plan, engine, counted, breeder, family, elite
+):
+    """Candidates fail, studies do not: weights that are no numbers are the mutant's own fault."""
+    broken = breeder.mutation(elite, plan.mutation.model_copy(update={"learning_rate": 1e30}))
+    other, preferences = mined(breeder, plan, family, elite)
+    first, second = breeder.breed([(broken, preferences), (other, preferences)])
+    assert not first.mutant.accepted
+    assert first.mutant.reason.startswith("failed: non-finite")
+    assert first.mutant.record["changes"] == []
+    assert len(second.mutant.record["changes"]) == 2
+    assert Mutants(engine).get(broken.key) == first.mutant, "and it is not tried again"
+
+
+def test_a_source_that_cannot_be_scored_is_no_decision_on_its_mutant(plan, engine, counted, family, elite):
+    """Its score in the search says that it can: what kept it from a watched task may pass."""
+
+    def open_worker(plan, parents):
+        worker = counted.worker(plan, parents)
+        worker.score = fail
+        return worker
+
+    def fail(*_):
+        raise WorkerLost("out of memory")
+
+    breeder = Breeder(plan, engine, open_worker, counted.train)
+    mutation, preferences = mined(breeder, plan, family, elite)
+    with pytest.raises(WorkerLost):
+        breeder.breed([(mutation, preferences)])
+    assert Mutants(engine).get(mutation.key) is None
 
 
 def test_a_plan_without_a_preference_split_breeds_nothing(make_plan, engine, counted, elite):

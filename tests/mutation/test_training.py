@@ -195,6 +195,16 @@ def test_a_training_that_runs_away_stops_and_says_why(order, tmp_path, settings,
     assert record["trained"]["stopped"] == trained.stopped
 
 
+def test_what_is_no_number_any_more_is_written_as_null(order, tmp_path):
+    """PostgreSQL takes no NaN in JSON: the decision on such a mutant could never be written down."""
+    trained = train(order(tmp_path / "broken", learning_rate=1e30, steps=3))
+    assert trained.stopped
+    assert trained.kl is None
+    assert trained.perplexity[1] is None
+    text = (tmp_path / "broken" / "mutant.json").read_text()
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
+
+
 # -- what goes wrong
 
 

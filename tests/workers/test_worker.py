@@ -12,16 +12,18 @@ pytest.importorskip("mergekit")
 
 from recipesearch.engines.choice import open_engine  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
-from recipesearch.errors import StudyError, TrialFailed, WorkerLost  # noqa: E402
+from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost  # noqa: E402
 from recipesearch.plan import EnginePlan, Plan  # noqa: E402
 from recipesearch.preflight import preflight  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
+from recipesearch.scoring.preferences import Wanted  # noqa: E402
 from recipesearch.workers import worker as module  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
 MakePlan = Callable[..., Plan]
 ENGINE = {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64}
 TOO_MUCH = 1 << 50
+WANTED = Wanted(pairs=8, samples=1, temperature=1.0, reference=True, contrast=True, seed=0)
 
 
 def stand(plan: Plan) -> tuple[Worker, Recipe]:
@@ -181,3 +183,29 @@ def test_options_count_as_conditions_unless_they_only_decide_room(
     )
     assert without.kind == "vllm"
     assert (without == changed) == (without.engine == changed.engine) == same
+
+
+# -- mining
+
+
+@pytest.mark.parametrize("kind", [PlanError, RefusedInput, TrialFailed, StudyError])
+def test_what_mining_refuses_is_told_as_it_is(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """It is about the preference tasks, and no cause of a candidate's failure."""
+    worker, recipe = stand(make_plan())
+    monkeypatch.setattr(module, "mine", raising(kind("so it is")))
+    with pytest.raises(kind, match="so it is") as told:
+        worker.mine(recipe, ["task"], WANTED)
+    assert type(told.value) is kind
+
+
+def test_what_a_library_raises_while_mining_costs_the_process(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, recipe = stand(make_plan())
+    for method in ((TransformersEngine, "load"), (module, "mine")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*method, raising(RuntimeError("boom")))
+            with pytest.raises(WorkerLost, match="RuntimeError: boom"):
+                worker.mine(recipe, ["task"], WANTED)
