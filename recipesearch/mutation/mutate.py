@@ -86,7 +86,8 @@ class Breeder:
     def mine(self, mutation: Mutation, worker: Scoring) -> Preferences:
         """The pairs that a mutation needs. Errors as Worker.mine."""
         plan, dpo = mutation.plan, mutation.plan.kind == "dpo"
-        samples, stated = plan.samples if dpo else 1, plan.chosen == "reference"
+        stated = plan.chosen == "reference"
+        samples = plan.samples if dpo or not stated else 1  # the reference alone needs no other answers
         recipe = recipes_of(mutation.elite.parent, self._plan.engine.dtype)[0]
         wanted = Wanted(plan.pairs, samples, plan.temperature, stated, dpo, mutation.seed)
         return worker.mine(recipe, self._plan.preferences, wanted)

@@ -233,6 +233,31 @@ def test_the_seed_and_the_key_follow_from_the_elite_and_the_plan(plan, engine, b
     assert 0 <= one.seed < 2**31
 
 
+@pytest.mark.parametrize(
+    ("settings", "samples"),
+    [
+        ({"kind": "dpo"}, 5),
+        ({"kind": "dpo", "chosen": "best"}, 5),
+        ({"kind": "sft", "chosen": "best"}, 5),
+        ({"kind": "sft"}, 1),
+    ],
+    ids=str,
+)
+def test_answers_are_drawn_where_something_is_learned_from_them(plan, breeder, elite, settings, samples):
+    """The best of one answer is the greedy one, and right only where there is nothing to learn."""
+
+    class Asked:
+        def mine(self, recipe, tasks, wanted):
+            return recipe, tasks, wanted
+
+    section = plan.mutation.model_copy(update={"samples": 5, **settings})
+    recipe, tasks, wanted = breeder.mine(breeder.mutation(elite, section), Asked())
+    assert wanted.samples == samples
+    assert wanted.contrast == (settings["kind"] == "dpo")
+    assert wanted.reference == ("chosen" not in settings)
+    assert (recipe, tasks) == (elite.parent.source, plan.preferences)
+
+
 # -- bred parents as files
 
 
