@@ -150,8 +150,6 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
     }
     try:
         with whole_folder(order.target) as partial:
-            # peft has put the cache's path there, which is another one on each machine.
-            tuned.peft_config["default"].base_model_name_or_path = order.base_name
             tuned.save_pretrained(partial)
             _settle(partial / "adapter_config.json", order.base_name)
             (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
