@@ -123,7 +123,9 @@ def _require_as_begun(plan: Plan, was: Plan, identity: Identity, *, whole: bool)
 
 def _fixed(plan: Plan) -> dict[str, Any]:
     """What of a closed era's plan has to stay, its parents aside."""
-    content = plan.model_dump(mode="json", exclude={"storage", "folder", "held_out", "parents"})
+    content = plan.model_dump(
+        mode="json", exclude={"storage", "folder", "held_out", "parents", "preference", "mutation"}
+    )
     content["search"].pop("max_failure_rate")
     content["engine"].pop("timeout")
     options = content["engine"]["options"]

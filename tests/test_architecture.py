@@ -120,6 +120,7 @@ ALLOWED: dict[str, set[str]] = {
         "offline",
         "plan",
         "preflight",
+        "scoring",
         "search",
         "space",
         "study",

@@ -74,7 +74,9 @@ def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: 
     return plan.model_copy(
         update={
             "mutation": read_section(MutationPlan, keys, "mutation"),
-            "preference": tuple(preference) or stated.preference,
+            # A file is meant from where the command is given.
+            "preference": tuple(str(Path(p).absolute()) if Path(p).is_file() else p for p in preference)
+            or stated.preference,
         }
     )
 

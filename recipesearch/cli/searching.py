@@ -28,6 +28,10 @@ def init(target: Path) -> None:
 def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) -> None:
     """Prints what a study would need, era by era; every problem is an error with its exit code."""
     plans = load_plans(path, overrides)
+    if plans[
+        0
+    ].evolves:  # what the later eras merge is not known yet, but as many at most as there are places
+        plans = plans[:1]
     needs = list(_needs_offline(plans) if offline else _needs_of_all(plans))
     if as_json:
         print_json(
@@ -72,6 +76,12 @@ def _needs(checked: Preflight) -> dict[str, Any]:
 
     plan = checked.plan
     require_runnable(plan.engine)
+    if plan.mutation is not None:
+        from ..evolution.variants import require_variants
+        from ..scoring.preferences import require_minable
+
+        require_variants(plan)
+        require_minable(plan.preferences)
     tasks, _ = load_all_goals(plan)
     items = sum(task.items for task in {task.hash: task for task in tasks}.values())
     data = estimate(checked, items)

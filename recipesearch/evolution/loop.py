@@ -25,7 +25,8 @@ from ..study.results import Results, open_stored
 from ..study.storage import open_storage
 from ..workers.supervisor import Supervised
 from .elites import mutations
-from .population import next_era, opened
+from .population import Opening, next_era, opened
+from .variants import require_variants, with_variants
 
 if TYPE_CHECKING:
     from ..workers.worker import Scoring
@@ -45,6 +46,7 @@ def evolve(
     Raises as ``search.run`` does, and StudyError if a training fails. Interrupted at any point, the same call
     continues.
     """
+    require_variants(plans[0])
     remove_partial(plans[0])
     # What no era but the last is judged by need not be scored in the others.
     plans = [*(plan.model_copy(update={"held_out": ()}) for plan in plans[:-1]), plans[-1]]
@@ -52,6 +54,8 @@ def evolve(
     for place, plan in list(enumerate(plans))[first:]:
         engine = open_storage(plan.storage_url).engine
         opening = next_era(plan, Breeder(plan, engine, open_worker, train)) if place else opened(plan)
+        if place == 0 and not begun(plan):
+            opening = Opening(with_variants(plan, engine, open_worker, train))
         breeder = Breeder(opening.plan, engine, open_worker, train)
         close = _Close(opening.plan, breeder, Mutants(engine), plans[:place], last=plan is plans[-1])
         try:

@@ -72,10 +72,16 @@ class Breeder:
         self._open_worker, self._train = open_worker, train
 
     def mutation(self, elite: Elite, plan: MutationPlan) -> Mutation:
-        """What mutating an elite would be; its seed follows from the plan's and the elite."""
+        """What mutating an elite would be; its seed follows from the plan's and the elite.
+
+        Raises PlanError if the study cannot mutate.
+        """
+        if self._plan.tokenizer is not None:
+            raise PlanError("a study that aligns vocabularies cannot mutate yet; align the parents first")
         if not self._plan.preference:
             raise PlanError("a mutation learns from a split of its own: name its items under 'preference'")
-        text = f"{self._plan.search.seed}/{elite.parent.digest}/mutation"
+        variant = elite.rule if elite.trial is None else ""
+        text = f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
         return Mutation(elite, plan, seed, mutant_key(elite.parent, plan, seed, self._plan.preference))
 

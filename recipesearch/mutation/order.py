@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..plan import MutationPlan
+from ..plan import TRAINING, MutationPlan
 from ..recipe import Parent, Recipe
 from ..scoring.preferences import Preferences
 
 LINEAGE = "mutant.json"
-# What of a plan's section decides an adapter; the rest is about the gate and the loop.
-_DECIDING = (
-    "kind", "chosen", "pairs", "samples", "temperature", "beta", "learning_rate", "steps", "batch", "rank",
-    "max_length", "max_margin", "max_kl",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Order:
 
 def deciding(plan: MutationPlan) -> dict[str, Any]:
     """The settings that decide an adapter, as JSON data."""
-    return {key: getattr(plan, key) for key in _DECIDING}
+    return {key: getattr(plan, key) for key in TRAINING}
 
 
 def mutant_key(source: Parent, plan: MutationPlan, seed: int, preference: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ reading.py     from a file to a Plan, or to what is wrong with it
 from .engine import ROOM_OPTIONS, EnginePlan
 from .eras import FRONT
 from .layers import LayersPlan
-from .mutation import MutationPlan
+from .mutation import TRAINING, MutationPlan
 from .objective import ObjectivePlan
 from .reading import load_plan, load_plans, read_plan, read_section
 from .search import ScalarizePlan, SearchPlan
@@ -23,6 +23,7 @@ from .weights import WeightsPlan
 __all__ = [
     "FRONT",
     "ROOM_OPTIONS",
+    "TRAINING",
     "EnginePlan",
     "LayersPlan",
     "MutationPlan",

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
 
+from ..errors import nearest
 from .eras import MOST_ERAS
 from .objective import ObjectivePlan
-from .section import Section
+from .section import BadKey, Section
+
+# What decides an adapter; the rest is about the gate and the loop.
+TRAINING = (
+    "kind", "chosen", "pairs", "samples", "temperature", "beta", "learning_rate", "steps", "batch", "rank",
+    "max_length", "max_margin", "max_kl",
+)  # fmt: skip
+
+
+class VariantPlan(Section):
+    """A fine-tuned variant of a parent for the first population: the file's name of the parent, and what is
+    different from the section itself: ``preference`` items, or ``settings`` such as the learning rate."""
+
+    of: str
+    preference: tuple[str, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class MutationPlan(Section):
@@ -24,7 +40,7 @@ class MutationPlan(Section):
     Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, of which
     ``mutants`` are mutated; the next era's parents are at most ``pool``. ``control`` says who leaves first;
     ``immigrants`` random recipes and averages of ``mates`` pairs of complementary parents are among its
-    seeds.
+    seeds. The first era's parents are the file's, and fine-tuned ``variants`` of them, by name.
     """
 
     kind: Literal["dpo", "sft"] = "dpo"
@@ -51,3 +67,18 @@ class MutationPlan(Section):
     control: Literal["niching", "none"] = "niching"
     immigrants: int = Field(default=4, ge=0)
     mates: int = Field(default=2, ge=0)
+    variants: dict[str, VariantPlan] = Field(default_factory=dict)
+
+    def of_variant(self, name: str) -> MutationPlan:
+        """How a variant is made. Raises ValueError for a setting that is none."""
+        whole = self.model_dump(exclude={"variants"})
+        return MutationPlan.model_validate({**whole, **self.variants[name].settings})
+
+    @model_validator(mode="after")
+    def _variants_can_be_made(self) -> Self:
+        for name, variant in self.variants.items():
+            for key in variant.settings:
+                if key not in TRAINING:
+                    raise BadKey(f"variants.{name}.settings.{key}", nearest(key, TRAINING), unknown=True)
+            self.of_variant(name)
+        return self

@@ -141,9 +141,10 @@ class Plan(Section):
     @property
     def preferences(self) -> tuple[str, ...]:
         """The preference tasks and files of pairs, located."""
-        files = (str((self.folder / spec).absolute()) for spec in self.preference)
-        pairs = zip(self.preference, files, strict=True)
-        return tuple(file if spec.endswith(".jsonl") else self.locate(spec) for spec, file in pairs)
+        return tuple(
+            str((self.folder / spec).absolute()) if spec.endswith(".jsonl") else self.locate(spec)
+            for spec in self.preference
+        )
 
     def locate(self, task: str) -> str:
         """A task's absolute path if it is a file, a zoo task or a function in one, else its name as it is."""

@@ -16,7 +16,7 @@ from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, Tri
 from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
-from ..scoring.preferences import Preferences, Wanted, mine
+from ..scoring.preferences import Preferences, Wanted, mine, require_minable
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
@@ -62,6 +62,8 @@ class Worker:
 
     def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
         tasks, held_out = load_all_goals(plan)
+        if plan.evolves:  # else it would be found out at the era's end
+            require_minable(plan.preferences)
         self._engine = open_engine(plan.engine, tuple(parents.values()), live_donor(plan, parents))
         self._template = plan.engine.chat_template
         self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}

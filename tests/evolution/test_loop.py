@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from recipesearch.eras import begun, open_preflight
+from recipesearch.errors import PlanError
 from recipesearch.evolution import evolve
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
@@ -221,3 +222,45 @@ def test_the_base_never_leaves(make_plans: MakePlans) -> None:
     second, _ = eras_of(plans)[1]
     assert "base" in second.parents
     assert len(second.parents) == 2
+
+
+def test_a_first_population_may_be_variants_that_other_settings_made(make_plans: MakePlans) -> None:
+    """Parents as any other; made once, each with a seed of its own, and not judged."""
+    variants = {
+        "quick": {"of": "lang", "settings": {"steps": 6}},
+        "again": {"of": "lang", "settings": {"steps": 6}},
+    }
+    plans = make_plans({"eras": 2, "mutants": 0, "variants": variants})
+    with pytest.raises(Interrupted):
+        Calls(("train", 2)).evolve(plans)
+    calls = Calls()
+    calls.evolve(plans)
+    assert calls.made.count("train") == 1  # the other one was there
+    assert "gate" not in calls.made
+    first, results = eras_of(plans)[0]
+    assert list(first.parents) == ["math", "lang", "quick", "again"]
+    assert len(set(results.identity["parents"].values())) == 4
+    assert {"parent quick", "parent again"} <= {row.seed for row in results.scored}
+    calls = Calls()
+    calls.evolve(plans)
+    assert calls.made == []
+
+
+@pytest.mark.parametrize(
+    ("variants", "problem"),
+    [
+        ({"x": {"of": "lamg"}}, "mutation.variants.x.of: .*did you mean 'lang'"),
+        ({"math": {"of": "lang"}}, "mutation.variants.math: a parent has that name"),
+        ({"x+y": {"of": "lang"}}, "use letters, digits"),
+    ],
+)
+def test_a_variant_of_nobody_is_refused_before_anything_is_run(
+    variants: Any, problem: str, make_plans: MakePlans
+) -> None:
+    with pytest.raises(PlanError, match=problem):
+        Calls(("score", 1)).evolve(make_plans({"variants": variants}))
+
+
+def test_preference_items_that_teach_nothing_are_found_before_the_first_era(make_plans: MakePlans) -> None:
+    with pytest.raises(PlanError, match="cannot read the preference pairs"):
+        Calls(("score", 1)).evolve(make_plans(preference=["pairs.jsonl"]))

@@ -1,0 +1,48 @@
+"""A first population of variants, fine-tuned by other data or settings, as EvoMerge has (2402.00070)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ..errors import PlanError, nearest
+from ..merging.parents import identify
+from ..mutation.bred import keep
+from ..mutation.mutate import Breeder, Elite, Mutation, Train
+from ..plan import Plan
+from ..preflight import preflight
+from ..search import OpenWorker
+
+
+def require_variants(plan: Plan) -> None:
+    """Raises PlanError unless each variant is one of a parent of the file, under a name of its own."""
+    assert plan.mutation is not None
+    for name, variant in plan.mutation.variants.items():
+        where = f"mutation.variants.{name}"
+        if variant.of not in plan.parents:
+            raise PlanError(f"{where}.of: no parent '{variant.of}': {nearest(variant.of, plan.parents)}")
+        if name in plan.parents:
+            raise PlanError(f"{where}: a parent has that name already")
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise PlanError(f"{where}: use letters, digits, '-' and '_'")
+
+
+def with_variants(plan: Plan, engine: sa.Engine, open_worker: OpenWorker, train: Train) -> Plan:
+    """The plan with its variants among the parents, each trained first if it is not. No gate: a population is
+    to differ. Raises as mining and training do."""
+    assert plan.mutation is not None
+    made: dict[str, str] = {}
+    waiting: list[tuple[str, Breeder, Mutation]] = []
+    for name, variant in plan.mutation.variants.items():
+        own = plan.model_copy(update={"preference": variant.preference or plan.preference})
+        breeder = Breeder(own, engine, open_worker, train)
+        elite = Elite(identify(plan.parents[variant.of], plan.folder), None, f"variant {name}")
+        waiting.append((name, breeder, breeder.mutation(elite, plan.mutation.of_variant(name))))
+    unmade = [one for one in waiting if not one[1].is_trained(one[2])]
+    mined = {}
+    if unmade:
+        with open_worker(plan, preflight(plan).pool.parents) as worker:
+            mined = {name: breeder.mine(mutation, worker) for name, breeder, mutation in unmade}
+    for name, breeder, mutation in waiting:
+        parent = breeder.trained(mutation, mined.get(name))
+        made[name] = keep(plan, parent, {"study": plan.name, "variant": name})
+    return plan.model_copy(update={"parents": {**plan.parents, **made}})
