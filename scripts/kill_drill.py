@@ -1,12 +1,13 @@
 """Kills a running study with SIGKILL at random moments, resumes it each time, and checks what is left.
 
-    python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid]
+    python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid | --evolve]
 
 With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill
-waits for the change of eras (while there is one to come). Ends with exit code 1 if a finished score was
+waits for the change of eras (while there is one to come). With --evolve it has four, between which winners
+are mutated by DPO, and every third kill waits for a training. Ends with exit code 1 if a finished score was
 lost, changed or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING,
-if the recipes or the parents differ from an uninterrupted run's, or if the second era's parent is no trial of
-the first.
+if the recipes, the parents or the mutants differ from an uninterrupted run's, if the second era's parent is
+no trial of the first, or if the bred parents' folder holds what nothing names.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ import sqlalchemy as sa
 from recipesearch.eras import begun
 from recipesearch.errors import StudyError
 from recipesearch.plan import load_plans
-from recipesearch.study.results import Results, open_results
+from recipesearch.study.mutants import Mutant, Mutants
+from recipesearch.study.results import Results, open_results, open_stored
+from recipesearch.study.storage import open_storage
 
 PLAN = """
 name: {name}
@@ -51,6 +54,17 @@ eras:
     parents: {{winner: "front:knee", math: "zoo:math", lang: "zoo:lang"}}
     space: {{layers: {{depth: [3, 7], scale: [0.6, 1.4]}}}}
 """
+EVOLVE = """
+name: {name}
+parents: {{math: "zoo:math", lang: "zoo:lang"}}
+space: {{weights: {{methods: [linear], layer_groups: 4}}}}
+preference: ["zoo:tasks/addition_b_preference.yaml"]
+mutation: {{eras: 4, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, steps: 40, immigrants: 2}}
+"""
+HEADS = {"hybrid": HYBRID, "evolve": EVOLVE}
+ERAS = {"plain": 1, "hybrid": 2, "evolve": 4}
+_TRAINING = "recipesearch.mutation.process"
+_TRAINING_SECONDS = 8.0
 _CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
 
 
@@ -62,16 +76,21 @@ def main() -> int:
         for name in ("drill-plain", "drill-killed"):
             plans[name] = Path(folder, f"{name}.yaml")
             text = PLAN.format(name=name, trials=arguments.trials, storage=storage)
-            if arguments.hybrid:
-                text = HYBRID.format(name=name) + text[text.index("objectives") :]
+            if arguments.kind != "plain":
+                text = HEADS[arguments.kind].format(name=name) + text[text.index("objectives") :]
             # Apart, so that neither answers the other's recipes from the ledger.
             plans[name].write_text(text.replace("drill.db", f"{name}.db"))
         seconds = _run_whole(plans["drill-plain"])
         print(f"uninterrupted: {arguments.trials} recipes an era in {seconds:.0f} s")
         acknowledged = _kill_and_resume(plans["drill-killed"], arguments, seconds)
-        return _judge(
+        verdicts = _judge(
             _results(plans["drill-plain"]), _results(plans["drill-killed"]), acknowledged, arguments
         )
+        if arguments.kind == "evolve":
+            verdicts |= _judge_mutants(*plans.values())
+        for what, held in verdicts.items():
+            print(("ok      " if held else "FAILED  ") + what)
+        return 0 if all(verdicts.values()) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,7 +98,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hybrid", action="store_true", help="a study of two eras")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--hybrid", dest="kind", action="store_const", const="hybrid", default="plain")
+    kind.add_argument("--evolve", dest="kind", action="store_const", const="evolve")
     parser.add_argument("--storage", help="a database URL for both studies; SQLite files by default")
     return parser.parse_args()
 
@@ -101,9 +122,12 @@ def _kill_and_resume(plan: Path, arguments: argparse.Namespace, whole: float) ->
     for kill in range(arguments.kills):
         process = subprocess.Popen(_command(plan), stdout=subprocess.DEVNULL, start_new_session=True)
         started = _wait_for_work(plan, process, len(seen))
-        if arguments.hybrid and kill % 4 == 3 and _wait_for_the_change(plan, process):
+        if arguments.kind == "hybrid" and kill % 4 == 3 and _wait_for_the_change(plan, process):
             time.sleep(draw.uniform(0.0, _CHANGE_SECONDS))
             print("  at the change of eras:")
+        elif arguments.kind == "evolve" and kill % 3 == 2 and _wait_for_a_training(process):
+            time.sleep(draw.uniform(0.0, _TRAINING_SECONDS))
+            print(f"  {'in' if _trains() else 'after'} a training:")
         else:
             # Anywhere in the next few recipes: in ask, merge, score, commit or tell.
             time.sleep(draw.uniform(0.0, 0.6 * whole / arguments.kills))
@@ -148,6 +172,19 @@ def _wait_for_the_change(plan: Path, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
+def _wait_for_a_training(process: subprocess.Popen[bytes]) -> bool:
+    """Waits until a training has started; False if the run ends without one."""
+    while process.poll() is None:
+        if _trains():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _trains() -> bool:
+    return subprocess.run(["pgrep", "-f", _TRAINING], capture_output=True, check=False).returncode == 0
+
+
 def _rows(plan: Path) -> dict[str, object]:
     """Every committed score with its row id and time, by its ledger key; none before the study exists."""
     try:
@@ -173,7 +210,7 @@ def _judge(
     killed: list[Results],
     acknowledged: dict[str, object],
     arguments: argparse.Namespace,
-) -> int:
+) -> dict[str, bool]:
     final = _score_rows(killed[0])  # of all eras: one database, one ledger
     with killed[0].ledger._engine.connect() as connection:
         rows, keys, items = (connection.scalar(sa.text(query)) for query in _COUNTS)
@@ -183,17 +220,43 @@ def _judge(
         f"scores seen at the last kill stand unchanged: {len(acknowledged)}": all(
             final.get(key) == row for key, row in acknowledged.items()
         ),
-        f"all eras are there: {len(killed)}": len(killed) == len(plain) == 1 + arguments.hybrid,
+        f"all eras are there: {len(killed)}": len(killed) == len(plain) == ERAS[arguments.kind],
     }
-    for one, other in zip(plain, killed, strict=True):
-        verdicts |= _judge_era(one, other, arguments.trials)
-    if arguments.hybrid:
+    for number, (one, other) in enumerate(zip(plain, killed, strict=True), 1):
+        name = f"{number}, {' and '.join(other.identity['space'])}"
+        verdicts |= _judge_era(name, one, other, arguments.trials)
+    if arguments.kind == "hybrid":
         source = killed[1].identity["parents"]["winner"]
         origin = next((row.number for row in killed[0].rows if row.recipe == source), None)
         verdicts[f"the second era's parent is trial {origin} of the first"] = origin is not None
-    for what, held in verdicts.items():
-        print(("ok      " if held else "FAILED  ") + what)
-    return 0 if all(verdicts.values()) else 1
+    return verdicts
+
+
+def _judge_mutants(plain: Path, killed: Path) -> dict[str, bool]:
+    """The mutants of both runs, and whether each file of the bred parents is named by something."""
+    one, other = [_mutants(path) for path in (plain, killed)]
+    plan = load_plans(killed)[0]
+    files = {path.name for path in plan.bred.iterdir()}
+    texts = [path.read_text() for path in plan.bred.glob("*.yaml")]
+    eras = [open_stored(era.storage_url, era.name)[0] for era in load_plans(killed)]
+    named = " ".join([*texts, *(reference for era in eras for reference in era.parents.values())])
+    kept = {mutant.key for mutant in other if mutant.accepted}
+    left = {name for name in files if name not in named and name not in kept}
+    return {
+        f"same mutants, each once: {len(other)}, let in {len(kept)}": [_of(m) for m in one]
+        == [_of(m) for m in other],
+        f"no file that nothing names: {len(files)} files, {sorted(left)}": not left,
+    }
+
+
+def _mutants(path: Path) -> list[Mutant]:
+    plans = load_plans(path)
+    table = Mutants(open_storage(plans[0].storage_url).engine)
+    return [mutant for plan in plans for mutant in table.of(plan.name)]
+
+
+def _of(mutant: Mutant) -> tuple[object, ...]:
+    return mutant.source, mutant.digest, mutant.accepted, mutant.record["pairs_digest"]
 
 
 _COUNTS = (
@@ -204,9 +267,8 @@ _COUNTS = (
 )
 
 
-def _judge_era(plain: Results, killed: Results, trials: int) -> dict[str, bool]:
+def _judge_era(name: str, plain: Results, killed: Results, trials: int) -> dict[str, bool]:
     one, other = ([row.recipe for row in results.rows] for results in (plain, killed))
-    name = " and ".join(killed.identity["space"])
     return {
         f"{name}: total reached exactly: {len(killed.scored)} of {trials}": len(killed.scored) == trials,
         f"{name}: no trial left running": all(row.state not in ("running", "waiting") for row in killed.rows),
