@@ -96,7 +96,8 @@ def run(
                 checked.choice.sampler,
             )
             study = Study(plan, checked.space, identity, storage, more_seeds(checked.space))
-            study.hold_out(ready.held_out)
+            if ready.held_out:  # else those that an earlier run was judged by stay
+                study.hold_out(ready.held_out)
             used_up = None
             try:
                 _search(study, worker, _progress(study, plan), observe, plan.search.max_failure_rate)

@@ -33,7 +33,7 @@ from recipesearch.diversity import generations, hypervolume_by_parent
 from recipesearch.eras import open_preflight
 from recipesearch.evolution import evolve
 from recipesearch.files import cache_dir
-from recipesearch.mutation.mutate import Breeder, Elite, recipes_of
+from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import Plan, load_plans
@@ -158,7 +158,7 @@ class Bench:
         (plan,) = self.plans(f"{start} {settings.get('kind', 'dpo')}", settings, 10)
         assert plan.mutation is not None
         count = Count()
-        breeder = Breeder(plan, open_storage(plan.storage_url).engine, self._open(count), count.train)
+        breeder = Breeder(plan, Means(open_storage(plan.storage_url).engine, self._open(count), count.train))
         parent = self._start(plan, start)
         best, rounds = (-1.0, parent, 0), 0
         while True:

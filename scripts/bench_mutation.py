@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from recipesearch.mutation.gate import Asked, judge, paired_p
-from recipesearch.mutation.mutate import Breeder, Elite, recipes_of
+from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import MutationPlan, Plan, load_plan
@@ -79,7 +79,7 @@ def _mutants(folder: Path, zoo: int, trials: int) -> Sequence[Sequence[str]]:
         told.append(train(order))
         return told[-1]
 
-    breeder = Breeder(plan, open_storage(plan.storage_url).engine, Worker, trained)
+    breeder = Breeder(plan, Means(open_storage(plan.storage_url).engine, Worker, trained))
     before = _scores(plan, elite.parent)
     for name, settings in KINDS.items():
         mutation = breeder.mutation(elite, MutationPlan.model_validate(settings))

@@ -15,9 +15,9 @@ from .viewing import open_study
 def mutate(study: str, trial: int, settings: Sequence[str], preference: Sequence[str], as_json: bool) -> None:
     """Mutates one trial's recipe, prints what the gate found and the reference to the mutant."""
     from ..mutation.bred import keep, remove_partial
-    from ..mutation.mutate import Breeder, Elite
+    from ..mutation.mutate import Breeder, Elite, Means
     from ..mutation.process import train_apart
-    from ..study.storage import open_storage
+    from ..study.storage import open_storage, sole_runner
     from ..workers.supervisor import Supervised
 
     plan, results = open_study(study)
@@ -32,17 +32,19 @@ def mutate(study: str, trial: int, settings: Sequence[str], preference: Sequence
             f"trial {trial} has no score, or was scored with other parents; choose another one"
         )
     elite = Elite.of(recipe, trial, "named")
-    breeder = Breeder(plan, open_storage(plan.storage_url).engine, Supervised, train_apart)
+    storage = open_storage(plan.storage_url)
+    breeder = Breeder(plan, Means(storage.engine, Supervised, train_apart))
     assert plan.mutation is not None
     mutation = breeder.mutation(elite, plan.mutation)
-    remove_partial(plan)
-    mined = None
-    if not breeder.is_trained(mutation):
-        note(f"mining preference pairs from trial {trial}")
-        with Supervised(plan, checked.pool.parents) as worker:
-            mined = breeder.mine(mutation, worker)
-    note("training and judging")
-    (bred,) = breeder.breed([(mutation, mined)])
+    with sole_runner(storage, plan.whole_name):
+        remove_partial(plan)
+        mined = None
+        if not breeder.is_trained(mutation):
+            note(f"mining preference pairs from trial {trial}")
+            with Supervised(plan, checked.pool.parents) as worker:
+                mined = breeder.mine(mutation, worker)
+        note("training and judging")
+        (bred,) = breeder.breed([(mutation, mined)])
     reference = keep(plan, bred.parent, {"study": plan.name, "trial": trial})
     if as_json:
         print_json({"reference": reference, "accepted": bred.mutant.accepted, **_told(bred.mutant.record)})

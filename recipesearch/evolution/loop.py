@@ -14,19 +14,18 @@ from ..diversity import converged, generations
 from ..eras import begun
 from ..errors import RefusedInput, SpaceUsedUp, TrialFailed
 from ..mutation.bred import remove_partial
-from ..mutation.mutate import Breeder, Mutation, Train
+from ..mutation.mutate import Breeder, Means, Mutation, Train
 from ..mutation.process import train_apart
 from ..plan import Plan
 from ..preflight import Preflight
 from ..scoring.preferences import Preferences
 from ..search import Observer, OpenWorker, run
-from ..study.mutants import Mutants
 from ..study.results import Results, open_stored
-from ..study.storage import open_storage
+from ..study.storage import open_storage, sole_runner
 from ..workers.supervisor import Supervised
 from .elites import mutations
-from .population import Opening, next_era, opened
-from .variants import require_variants, with_variants
+from .population import first_era, next_era
+from .variants import require_variants
 
 if TYPE_CHECKING:
     from ..workers.worker import Scoring
@@ -47,23 +46,28 @@ def evolve(
     continues.
     """
     require_variants(plans[0])
-    remove_partial(plans[0])
-    # What no era but the last is judged by need not be scored in the others.
-    plans = [*(plan.model_copy(update={"held_out": ()}) for plan in plans[:-1]), plans[-1]]
-    first = max((place for place, plan in enumerate(plans) if begun(plan)), default=0)
-    for place, plan in list(enumerate(plans))[first:]:
-        engine = open_storage(plan.storage_url).engine
-        opening = next_era(plan, Breeder(plan, engine, open_worker, train)) if place else opened(plan)
-        if place == 0 and not begun(plan):
-            opening = Opening(with_variants(plan, engine, open_worker, train))
-        breeder = Breeder(opening.plan, engine, open_worker, train)
-        close = _Close(opening.plan, breeder, Mutants(engine), plans[:place], last=plan is plans[-1])
-        try:
-            results = run(opening.plan, observe, open_worker, more_seeds=opening.seeds, at_end=close)
-        except SpaceUsedUp as end:
-            _LOG.warning("era '%s' ends early: %s", plan.era, end)
-            results = close.results
-        close.breed()
+    storage = open_storage(plans[0].storage_url)
+    with sole_runner(storage, plans[0].whole_name):  # the eras' own locks leave out what is between them
+        remove_partial(plans[0])
+        first = max((place for place, plan in enumerate(plans) if begun(plan)), default=0)
+        for place in range(first, len(plans)):
+            results = _run_era(plans, place, observe, Means(storage.engine, open_worker, train))
+    return results
+
+
+def _run_era(plans: Sequence[Plan], place: int, observe: Observer, means: Means) -> Results:
+    """One era: opened, searched and closed."""
+    plan, last = plans[place], place == len(plans) - 1
+    if not last:  # what is not judged by held-out items need not be scored on them
+        plan = plan.model_copy(update={"held_out": ()})
+    opening = next_era(plan, Breeder(plan, means)) if place else first_era(plan, means)
+    close = _Close(opening.plan, Breeder(opening.plan, means), plans[:place], last=last)
+    try:
+        results = run(opening.plan, observe, means.open_worker, more_seeds=opening.seeds, at_end=close)
+    except SpaceUsedUp as end:
+        _LOG.warning("era '%s' ends early: %s", plan.era, end)
+        results = close.results
+    close.breed()
     return results
 
 
@@ -72,10 +76,8 @@ class _Close:
 
     results: Results
 
-    def __init__(
-        self, plan: Plan, breeder: Breeder, mutants: Mutants, earlier: Sequence[Plan], *, last: bool
-    ) -> None:
-        self._plan, self._breeder, self._mutants = plan, breeder, mutants
+    def __init__(self, plan: Plan, breeder: Breeder, earlier: Sequence[Plan], *, last: bool) -> None:
+        self._plan, self._breeder = plan, breeder
         self._earlier, self._last = earlier, last
         self._mined: list[tuple[Mutation, Preferences | None]] = []
 
@@ -105,6 +107,9 @@ class _Close:
 
     def breed(self) -> None:
         """Trains and judges what was mined; of those turned away only what is written down stays."""
+        if self._mined:
+            chosen = ", ".join(f"{m.elite.trial} ({m.elite.rule})" for m, _ in self._mined)
+            _LOG.warning("era '%s' ends: mutating trials %s", self._plan.era, chosen)
         for bred in self._breeder.breed(self._mined):
             _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
         for mutation, _ in self._mined:
@@ -117,5 +122,7 @@ class _Close:
         gone: set[str] = set()
         for plan in self._earlier:
             gone |= set(open_stored(plan.storage_url, plan.name)[1]["parents"].values())
-            gone |= {d for mutant in self._mutants.of(plan.name) for d in (mutant.source, mutant.digest)}
+            gone |= {
+                d for mutant in self._breeder.mutants.of(plan.name) for d in (mutant.source, mutant.digest)
+            }
         return gone - {parent.digest for parent in checked.pool.parents.values()}

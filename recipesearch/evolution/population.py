@@ -9,7 +9,7 @@ from ..diversity import converged, generations, item_gains
 from ..eras import begun, open_preflight
 from ..merging.parents import adapted
 from ..mutation.bred import keep
-from ..mutation.mutate import Breeder, recipes_of
+from ..mutation.mutate import Breeder, Means, recipes_of
 from ..plan import Plan
 from ..preflight import Preflight
 from ..recipe import Parent
@@ -19,6 +19,7 @@ from ..study.results import Results, open_results, open_stored
 from .elites import elites, mutations
 from .niching import mates, survivors
 from .seeding import averages, immigrants, inherited
+from .variants import with_variants
 
 Seeds = Callable[[Space], Sequence[Labelled]]
 
@@ -43,18 +44,15 @@ class _Candidate:
     trial: int | None = None
 
 
-def opened(plan: Plan) -> Opening:
-    """The first era, or one that has begun: its parents are those that it began with."""
-    if not begun(plan):
-        return Opening(plan)
-    stored, _ = open_stored(plan.storage_url, plan.name)
-    return Opening(plan.model_copy(update={"parents": stored.parents}))
+def first_era(plan: Plan, means: Means) -> Opening:
+    """The first era, over the plan's parents and their variants. Raises as mining and training do."""
+    return _as_begun(plan) or Opening(with_variants(plan, means))
 
 
 def next_era(plan: Plan, breeder: Breeder) -> Opening:
     """An era after another one. Its parents are chosen by that one's results, and written as files."""
-    if begun(plan):
-        return opened(plan)
+    if found := _as_begun(plan):
+        return found
     stored, results = open_results(plan.storage_url, plan.after)
     before = stored.model_copy(update={"folder": plan.folder})
     checked = open_preflight(before)
@@ -77,6 +75,14 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
         ]
 
     return Opening(plan.model_copy(update={"parents": parents}), seeds)
+
+
+def _as_begun(plan: Plan) -> Opening | None:
+    """An era with the parents that it began with; None if it has not begun."""
+    if not begun(plan):
+        return None
+    stored, _ = open_stored(plan.storage_url, plan.name)
+    return Opening(plan.model_copy(update={"parents": stored.parents}))
 
 
 def _candidates(checked: Preflight, results: Results, breeder: Breeder) -> list[_Candidate]:

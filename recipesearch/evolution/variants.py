@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from ..errors import PlanError, nearest
 from ..merging.parents import identify
 from ..mutation.bred import keep
-from ..mutation.mutate import Breeder, Elite, Mutation, Train
+from ..mutation.mutate import Breeder, Elite, Means, Mutation, recipes_of
 from ..plan import Plan
 from ..preflight import preflight
-from ..search import OpenWorker
+from ..recipe import Parent
 
 
 def require_variants(plan: Plan) -> None:
@@ -26,7 +24,7 @@ def require_variants(plan: Plan) -> None:
             raise PlanError(f"{where}: use letters, digits, '-' and '_'")
 
 
-def with_variants(plan: Plan, engine: sa.Engine, open_worker: OpenWorker, train: Train) -> Plan:
+def with_variants(plan: Plan, means: Means) -> Plan:
     """The plan with its variants among the parents, each trained first if it is not. No gate: a population is
     to differ. Raises as mining and training do."""
     assert plan.mutation is not None
@@ -34,13 +32,17 @@ def with_variants(plan: Plan, engine: sa.Engine, open_worker: OpenWorker, train:
     waiting: list[tuple[str, Breeder, Mutation]] = []
     for name, variant in plan.mutation.variants.items():
         own = plan.model_copy(update={"preference": variant.preference or plan.preference})
-        breeder = Breeder(own, engine, open_worker, train)
-        elite = Elite(identify(plan.parents[variant.of], plan.folder), None, f"variant {name}")
+        breeder = Breeder(own, means)
+        parent = identify(plan.parents[variant.of], plan.folder)
+        if parent.adapter:  # a parent has one: the variant's goes onto the recipe that is that parent alone
+            alone = recipes_of(parent, plan.engine.dtype)[-1]
+            parent = Parent(alone.digest, alone)
+        elite = Elite(parent, None, f"variant {name}")
         waiting.append((name, breeder, breeder.mutation(elite, plan.mutation.of_variant(name))))
     unmade = [one for one in waiting if not one[1].is_trained(one[2])]
     mined = {}
     if unmade:
-        with open_worker(plan, preflight(plan).pool.parents) as worker:
+        with means.open_worker(plan, preflight(plan).pool.parents) as worker:
             mined = {name: breeder.mine(mutation, worker) for name, breeder, mutation in unmade}
     for name, breeder, mutation in waiting:
         parent = breeder.trained(mutation, mined.get(name))

@@ -47,7 +47,8 @@ def identify(reference: str, folder: Path) -> Parent:
 
 
 def adapted(parent: Parent, adapter: Path) -> Parent:
-    """The parent with a PEFT adapter's folder on it. Raises RefusedInput for a folder that is none."""
+    """The parent, which has none yet, with a PEFT adapter's folder. Raises RefusedInput if it is none."""
+    assert parent.adapter is None
     digest = _hash(parent.digest, _adapter_digest(adapter))
     return Parent(digest, parent.source, parent.revision, str(adapter))
 

@@ -63,13 +63,21 @@ class Bred:
     mutant: Mutant
 
 
-class Breeder:
-    """Makes the mutants of one study's winners. ``train`` and ``open_worker`` start processes, or do not."""
+@dataclass(frozen=True)
+class Means:
+    """What breeding works with: the database, and what starts workers and trainings."""
 
-    def __init__(self, plan: Plan, engine: sa.Engine, open_worker: OpenWorker, train: Train) -> None:
-        self._plan, self._engine = plan, engine
-        self._mutants = Mutants(engine)
-        self._open_worker, self._train = open_worker, train
+    engine: sa.Engine
+    open_worker: OpenWorker
+    train: Train
+
+
+class Breeder:
+    """Makes the mutants of one study's winners."""
+
+    def __init__(self, plan: Plan, means: Means) -> None:
+        self._plan, self._means = plan, means
+        self.mutants = Mutants(means.engine)
 
     def mutation(self, elite: Elite, plan: MutationPlan) -> Mutation:
         """What mutating an elite would be; its seed follows from the plan's and the elite.
@@ -111,7 +119,7 @@ class Breeder:
 
     def judged(self, mutation: Mutation) -> Mutant | None:
         """What was written down of a mutation; None if it was not judged yet."""
-        return self._mutants.get(mutation.key)
+        return self.mutants.get(mutation.key)
 
     def discard(self, mutation: Mutation) -> None:
         """Removes a mutation's adapter; what was written down of it stays."""
@@ -122,7 +130,7 @@ class Breeder:
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
         if preferences is not None:
             where = (engine.dtype, engine.device, engine.threads, folder)
-            self._train(Order(source, preferences, mutation.plan, mutation.seed, *where))
+            self._means.train(Order(source, preferences, mutation.plan, mutation.seed, *where))
         return adapted(source, folder)
 
     def _folder(self, mutation: Mutation) -> Path:
@@ -133,8 +141,8 @@ class Breeder:
         pairs = {mutation.key: (mutation.elite.parent, parents[mutation.key]) for mutation in waiting}
         pool = {f"{key}-{place}": parent for key in pairs for place, parent in enumerate(pairs[key])}
         plan = _judging(self._plan, pool, waiting[0].plan)
-        with self._open_worker(plan, pool) as worker:
-            ledger = Ledger(self._engine, worker.ready.conditions)
+        with self._means.open_worker(plan, pool) as worker:
+            ledger = Ledger(self._means.engine, worker.ready.conditions)
             for mutation in waiting:
                 source, parent = pairs[mutation.key]
                 before = _scored(plan, worker, ledger, source)
@@ -144,7 +152,7 @@ class Breeder:
                     verdict = judge(asked, len(self._plan.objectives), mutation.plan)
                 except TrialFailed as failure:  # a mutant's own fault, and no reason to stop
                     verdict = Verdict(False, f"failed: {failure}", [])
-                self._mutants.add(self._mutant(mutation, parent, verdict))
+                self.mutants.add(self._mutant(mutation, parent, verdict))
 
     def _mutant(self, mutation: Mutation, parent: Parent, verdict: Verdict) -> Mutant:
         trained = json.loads((self._folder(mutation) / LINEAGE).read_text("utf-8"))

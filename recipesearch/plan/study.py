@@ -133,10 +133,14 @@ class Plan(Section):
         return self.mutation is not None and self.mutation.eras > 1
 
     @property
+    def whole_name(self) -> str:
+        """The study file's name, of which this plan may be an era."""
+        return self.name.removesuffix(f".{self.era}") if self.era else self.name
+
+    @property
     def bred(self) -> Path:
         """The folder of the parents that the study, all eras of it, breeds: beside the study file."""
-        root = self.name.removesuffix(f".{self.era}") if self.era else self.name
-        return (self.folder / f"{root}.parents").absolute()
+        return (self.folder / f"{self.whole_name}.parents").absolute()
 
     @property
     def preferences(self) -> tuple[str, ...]:

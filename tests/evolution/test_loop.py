@@ -8,17 +8,20 @@ import pytest
 import yaml
 
 from recipesearch.eras import begun, open_preflight
-from recipesearch.errors import PlanError
+from recipesearch.errors import PlanError, StudyError
 from recipesearch.evolution import evolve
+from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
+from recipesearch.merging.parents import identify
+from recipesearch.mutation.mutate import Means
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import open_storage, sole_runner
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 
@@ -264,3 +267,45 @@ def test_a_variant_of_nobody_is_refused_before_anything_is_run(
 def test_preference_items_that_teach_nothing_are_found_before_the_first_era(make_plans: MakePlans) -> None:
     with pytest.raises(PlanError, match="cannot read the preference pairs"):
         Calls(("score", 1)).evolve(make_plans(preference=["pairs.jsonl"]))
+
+
+def test_two_loops_of_one_study_do_not_meet(make_plans: MakePlans) -> None:
+    """Nor between eras, whose own locks are not held then: one would remove what the other trains."""
+    plans = make_plans()
+    with (
+        sole_runner(open_storage(plans[0].storage_url), "evo"),
+        pytest.raises(StudyError, match="'evo' is being run by another process"),
+    ):
+        Calls(("score", 1)).evolve(plans)
+
+
+def test_more_eras_may_follow_and_what_was_judged_by_held_out_items_stays(make_plans: MakePlans) -> None:
+    plans = make_plans({"eras": 2, "mutants": 0})
+    Calls().evolve(plans)
+    before = [row.held_out for row in eras_of(plans)[1][1].front]
+    assert all(before)
+    more = make_plans({"eras": 3, "mutants": 0})
+    Calls().evolve(more)
+    assert [row.held_out for row in eras_of(more)[1][1].front] == before
+    assert len(eras_of(more)) == 3
+
+
+def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: MakePlans) -> None:
+    """It is trained on the adapted model, and is that model with one adapter more."""
+    plans = make_plans(
+        {"eras": 2, "mutants": 0, "variants": {"once": {"of": "lang", "settings": {"steps": 4}}}}
+    )
+    with pytest.raises(Interrupted):
+        Calls(("score", 1)).evolve(plans)
+    (once,) = (path for path in plans[0].bred.iterdir() if path.is_dir())
+    parents = {"math": "zoo:math", "lang": f"zoo:lang+{once}"}
+    mutation = {"eras": 2, "mutants": 0, "variants": {"twice": variant}}
+    plans = make_plans(mutation, name="second", parents=parents)
+    with pytest.raises(Interrupted):
+        Calls(("score", 1)).evolve(plans)
+    reference = first_era(
+        plans[0], Means(open_storage(plans[0].storage_url).engine, Worker, train)
+    ).plan.parents["twice"]
+    twice = identify(reference, plans[0].folder)
+    assert isinstance(twice.source, Recipe)
+    assert twice.source.parents() == (identify(parents["lang"], plans[0].folder),)

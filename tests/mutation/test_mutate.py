@@ -12,7 +12,7 @@ pytest.importorskip("trl")
 from recipesearch.errors import PlanError, WorkerLost
 from recipesearch.merging.parents import adapted, identify, read_recipe
 from recipesearch.mutation.bred import keep, remove_partial
-from recipesearch.mutation.mutate import Breeder, Elite
+from recipesearch.mutation.mutate import Breeder, Elite, Means
 from recipesearch.mutation.training import train
 from recipesearch.plan import ObjectivePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
@@ -73,7 +73,7 @@ def counted():
 
 @pytest.fixture
 def breeder(plan, engine, counted):
-    return Breeder(plan, engine, counted.worker, counted.train)
+    return Breeder(plan, Means(engine, counted.worker, counted.train))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counte
     assert row.accepted == row.reason.startswith("better")
 
     assert breeder.is_trained(mutation)
-    (again,) = Breeder(plan, engine, counted.worker, counted.train).breed([(mutation, None)])
+    (again,) = Breeder(plan, Means(engine, counted.worker, counted.train)).breed([(mutation, None)])
     assert again == bred
     assert counted.all == (1, 2, 1), "nothing was started"
 
@@ -139,7 +139,7 @@ def test_what_was_killed_between_training_and_gate_goes_on_with_the_gate(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Breeder(plan, engine, killed, counted.train).breed([(mutation, preferences)])
+        Breeder(plan, Means(engine, killed, counted.train)).breed([(mutation, preferences)])
     assert Mutants(engine).get(mutation.key) is None
     assert breeder.is_trained(breeder.mutation(elite, plan.mutation)), "found by its key alone"
     (bred,) = breeder.breed([(mutation, None)])
@@ -210,7 +210,7 @@ def test_a_source_that_cannot_be_scored_is_no_decision_on_its_mutant(plan, engin
     def fail(*_):
         raise WorkerLost("out of memory")
 
-    breeder = Breeder(plan, engine, open_worker, counted.train)
+    breeder = Breeder(plan, Means(engine, open_worker, counted.train))
     mutation, preferences = mined(breeder, plan, family, elite)
     with pytest.raises(WorkerLost):
         breeder.breed([(mutation, preferences)])
@@ -220,7 +220,7 @@ def test_a_source_that_cannot_be_scored_is_no_decision_on_its_mutant(plan, engin
 def test_a_plan_without_a_preference_split_breeds_nothing(make_plan, engine, counted, elite):
     plan = make_plan(mutation=SETTINGS)
     with pytest.raises(PlanError, match="name its items under 'preference'"):
-        Breeder(plan, engine, counted.worker, counted.train).mutation(elite, plan.mutation)
+        Breeder(plan, Means(engine, counted.worker, counted.train)).mutation(elite, plan.mutation)
 
 
 def test_the_seed_and_the_key_follow_from_the_elite_and_the_plan(plan, engine, breeder, elite, family):
