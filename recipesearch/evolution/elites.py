@@ -18,7 +18,7 @@ def elites(checked: Preflight, results: Results) -> list[Elite]:
     """An era's elites, as many as its plan says, best first."""
     plan = checked.plan
     assert plan.mutation is not None
-    text = f"{plan.search.seed}/{plan.name}/elites"
+    text = f"{plan.search.seed}/{plan.era}/elites"
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     chosen = choose(results, plan.mutation.elites, plan.mutation.random, seed)
     return [Elite.of(checked.space.express(row.genome), row.number, rule) for row, rule in chosen]

@@ -71,7 +71,7 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
         return [
             *inherited(results.front, before.name, space),
             *averages(pairs, space),
-            *immigrants(strangers, space, f"{plan.search.seed}/{plan.name}"),
+            *immigrants(strangers, space, f"{plan.search.seed}/{plan.era}"),
         ]
 
     return Opening(plan.model_copy(update={"parents": parents}), seeds)

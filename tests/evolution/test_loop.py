@@ -292,9 +292,8 @@ def test_more_eras_may_follow_and_what_was_judged_by_held_out_items_stays(make_p
 
 def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: MakePlans) -> None:
     """It is trained on the adapted model, and is that model with one adapter more."""
-    plans = make_plans(
-        {"eras": 2, "mutants": 0, "variants": {"once": {"of": "lang", "settings": {"steps": 4}}}}
-    )
+    variant = {"of": "lang", "settings": {"steps": 4}}
+    plans = make_plans({"eras": 2, "mutants": 0, "variants": {"once": variant}})
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)
     (once,) = (path for path in plans[0].bred.iterdir() if path.is_dir())
@@ -303,9 +302,7 @@ def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: Ma
     plans = make_plans(mutation, name="second", parents=parents)
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)
-    reference = first_era(
-        plans[0], Means(open_storage(plans[0].storage_url).engine, Worker, train)
-    ).plan.parents["twice"]
-    twice = identify(reference, plans[0].folder)
+    means = Means(open_storage(plans[0].storage_url).engine, Worker, train)
+    twice = identify(first_era(plans[0], means).plan.parents["twice"], plans[0].folder)
     assert isinstance(twice.source, Recipe)
     assert twice.source.parents() == (identify(parents["lang"], plans[0].folder),)
