@@ -16,7 +16,9 @@ from .plan import FRONT, ROOM_OPTIONS, Plan
 from .preflight import Member, Preflight, preflight
 from .recipe import Parent
 from .study.identity import Identity
+from .study.mutants import Mutant, find_mutants
 from .study.results import Results, Row, open_results, open_stored
+from .study.storage import open_storage
 
 
 def begun(plan: Plan) -> bool:
@@ -66,16 +68,33 @@ def members(plan: Plan) -> dict[str, Member]:
     return found
 
 
+def chain(plan: Plan, results: Results) -> list[tuple[Plan, Results]]:
+    """A study and those of the eras before it, oldest first; each is read once."""
+    found = [(plan, results)]
+    while before := found[-1][0].after:
+        found.append(open_results(plan.storage_url, before))
+    return found[::-1]
+
+
 def lineage(plan: Plan, results: Results) -> dict[str, str]:
-    """Where each parent of a study comes from: as its file names it, or a trial of the era before."""
+    """Where each parent of a study comes from: as its file names it, a trial of an era before, or its mutant.
+
+    Read from the database alone, by the digests that the study was begun with.
+    """
+    digests = results.identity["parents"]
+    mutants = find_mutants(open_storage(plan.storage_url).engine, digests.values())
+    trials: dict[str, str] = {}
+    for one, earlier in chain(plan, results)[:-1]:
+        for row in earlier.rows:
+            trials.setdefault(str(row.recipe), f"trial {row.number} of {one.name}")
     found = dict(plan.parents)
-    taken = {name: rule for name, rule in found.items() if rule.startswith(FRONT)}
-    if taken:
-        _, before = open_results(plan.storage_url, plan.after)
-        trials = {row.recipe: row.number for row in reversed(before.rows)}
-        for name, rule in taken.items():
-            digest = results.identity["parents"][name]
-            found[name] = f"trial {trials.get(digest)} of {plan.after} ({rule.removeprefix(FRONT)})"
+    for name, digest in digests.items():
+        if mutant := mutants.get(digest):
+            found[name] = f"mutant of {trials.get(mutant.source) or _source(mutant)}"
+        elif digest in trials:
+            reference = plan.parents.get(name, "")
+            rule = f" ({reference.removeprefix(FRONT)})" if reference.startswith(FRONT) else ""
+            found[name] = trials[digest] + rule
     return found
 
 
@@ -131,6 +150,13 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     options = content["engine"]["options"]
     content["engine"]["options"] = {key: options[key] for key in options if key not in ROOM_OPTIONS}
     return content
+
+
+def _source(mutant: Mutant) -> str:
+    """What a mutant was made of, where no era here has found it."""
+    return (
+        f"recipe {mutant.source[:12]}" if mutant.trial is None else f"trial {mutant.trial} of {mutant.study}"
+    )
 
 
 def _hash(text: str) -> str:

@@ -135,6 +135,19 @@ def show(
 
 
 @app.command()
+def lineage(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Option(help="This trial's; default: the best compromise's.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Draw it, as one offline page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a recipe goes back to, over all eras: its parents, theirs, and how mutants were trained."""
+    from .tracing import lineage
+
+    lineage(study, trial, html, as_json)
+
+
+@app.command()
 def mutate(
     study: StudyName,
     trial: Annotated[int, typer.Option(help="The trial whose recipe is fine-tuned.")],

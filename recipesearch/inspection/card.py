@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
+from ..lineage import Lineage, trace
 from ..merging.parents import SCRIPT
 from ..plan import FRONT
 from ..preflight import Preflight
@@ -14,6 +15,7 @@ from ..score import Measurement
 from ..study.ledger import Conditions
 from ..study.results import Results, Row, conditions_of
 from .bundle import family
+from .card_lineage import lineage_sections
 from .tables import shown
 
 
@@ -36,6 +38,7 @@ def model_card(
     }
     head = yaml.safe_dump({k: v for k, v in front.items() if v is not None}, sort_keys=False)
     conditions = conditions_of(results.identity)
+    lineage = trace(checked, results, row)
     return f"""---
 {head}---
 # {plan.name}, trial {row.number}
@@ -52,7 +55,9 @@ part in the choice. Scored with {conditions.kind} in {conditions.dtype} on {cond
 
 ## Parents
 
-{_parent_table(checked)}
+{_parent_table(checked, lineage)}
+
+{lineage_sections(lineage)}
 
 ## Recipe
 
@@ -93,18 +98,19 @@ def _shown(measurement: Measurement) -> str:
     return shown(measurement.value, measurement.stderr)
 
 
-def _parent_table(checked: Preflight) -> str:
+def _parent_table(checked: Preflight, lineage: Lineage) -> str:
     lines = ["| parent | model | content digest |", "|---|---|---|"]
     for name, parent in checked.pool.parents.items():
-        lines.append(f"| {name} | {_model(checked, name)} | `{parent.digest[:16]}` |")
+        lines.append(f"| {name} | {_model(checked, lineage, name)} | `{parent.digest[:16]}` |")
     return "\n".join(lines)
 
 
-def _model(checked: Preflight, name: str) -> str:
-    """What a parent is: as the study file names it, or where an earlier era found it, and of what."""
+def _model(checked: Preflight, lineage: Lineage, name: str) -> str:
+    """What a parent is: as the study file names it, or where an earlier era found or bred it, and of what."""
     reference = checked.plan.parents[name]
     if (member := checked.front.get(reference)) is None:
-        return f"`{reference}`"
+        node = lineage.nodes.get(checked.pool.parents[name].digest)
+        return node.title if node and node.trial is not None else f"`{reference}`"
     merged = ", ".join(f"`{parent.reference}`" for parent in _origins([member.parent]))
     return f"trial {member.trial} of {member.study} ({reference.removeprefix(FRONT)}), a merge of {merged}"
 

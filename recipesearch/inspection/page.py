@@ -1,15 +1,10 @@
 """One offline HTML page about a study: figures to explore, the front's table, every recipe to copy.
 
-Nothing is fetched: plotly is inside, and the page's own policy forbids the browser every other source.
 Names, causes and recipes come from studies, so each is escaped where it enters HTML, JSON or hover text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,9 +15,10 @@ from .. import pareto
 from ..files import write_text
 from ..plan import Plan
 from ..study.results import Results, Row
+from .document import document, embedded, plotly
 from .figures import front_figures, hypervolume_figure, objective_labels, progress_figure
 from .page_sections import failures_section, front_sections, header_section, search_sections
-from .page_template import SCRIPT, STYLE
+from .page_template import SCRIPT
 from .tables import plain, shown, status_data
 
 _YAML_BUDGET = 4_000_000  # characters of YAML in a page; the recipes beyond show their genes
@@ -36,44 +32,14 @@ def write_page(plan: Plan, results: Results, path: Path) -> None:
     if results.scored:
         figures = _figures(results)
         body += [*front_sections(results, figures), *search_sections(results, figures)]
-        scripts = [_plotly(), SCRIPT]
-        body.append(_data({**_recipes(results), "figures": figures}))
+        scripts = [plotly(), SCRIPT]
+        body.append(embedded({**_recipes(results), "figures": figures}))
     else:
         body.append(
             "<section><h2>No recipe has been scored yet</h2><p class=note>Run the study first.</p></section>"
         )
     body.append(failures_section(status["failures"]))
-    write_text(path, _document(plan.name, "\n".join(body), scripts))
-
-
-def _document(title: str, body: str, scripts: Iterable[str]) -> str:
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
-    # Plotly styles its elements, and saves figures as images.
-    policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} – recipesearch</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-{"".join(f"<script>{script}</script>" for script in scripts)}
-</body>
-</html>
-"""
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
+    write_text(path, document(plan.name, "\n".join(body), scripts))
 
 
 def _figures(results: Results) -> dict[str, Any]:
@@ -127,11 +93,3 @@ def _hover(results: Results, row: Row) -> str:
     for label, measured in zip(objective_labels(results), row.values or (), strict=True):
         lines.append(f"{label}: {shown(measured.value, measured.stderr)}")
     return "<br>".join(lines)
-
-
-def _data(data: Mapping[str, Any]) -> str:
-    """JSON inside HTML: no ``<`` can end the element or begin another."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
-    return f'<script type="application/json" id="study">{text}</script>'

@@ -21,7 +21,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _RECIPE_ENDINGS = (".yaml", ".yml")
 _BUNDLED = re.compile(r"parent-[0-9a-f]{12}")  # a recipe beside the one that names it (inspection/bundle.py)
 SCRIPT = "rebuild.sh"  # and the stock commands for both
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt"]
+# README.md states the licence, which model cards of merges repeat.
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "README.md"]
 _FORMAT = "3"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
 _CHUNK = 1 << 24
 _OPEN: list[Path] = []  # the recipe files being read, outermost first

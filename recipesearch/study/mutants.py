@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -71,3 +71,13 @@ class Mutants:
         query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
         with self._engine.connect() as connection:
             return [Mutant(*row) for row in connection.execute(query)]
+
+
+def find_mutants(engine: sa.Engine, digests: Collection[str]) -> dict[str, Mutant]:
+    """The mutants among the models with these digests, by digest. Creates nothing: it is for looking."""
+    if not digests or not sa.inspect(engine).has_table(_MUTANTS.name):
+        return {}
+    columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
+    query = sa.select(*columns).where(_MUTANTS.c.digest.in_(list(digests)))
+    with engine.connect() as connection:
+        return {mutant.digest: mutant for mutant in (Mutant(*row) for row in connection.execute(query))}

@@ -1,0 +1,174 @@
+"""The lineage of a trial: its recipe's family, each model named by what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ..errors import RefusedInput, StudyError
+from ..preflight import Preflight
+from ..recipe import Parent, Recipe
+from ..study.mutants import Mutant
+from ..study.results import Results, Row
+from .family import Family, walk
+from .records import Named, Records, Scores, Trial, left_beside, read_records, told_trial
+
+Kind = Literal["initial", "merge", "mutant"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One model of a lineage.
+
+    ``title`` names it (``math``, ``trial 57 of evo.e1``, ``mutant of trial 57 of evo.e1``), ``label`` says
+    the rest in one line. ``era`` is that in which it was found, from 1, for a mutant that of the trial it was
+    made from; 0 for what was there first. ``scores`` are values on the search items by objective, where
+    known; ``before`` those of what a mutant was made of, by which it was judged. ``mutation`` is what is
+    written down of its training.
+    """
+
+    digest: str
+    kind: Kind
+    title: str
+    label: str
+    era: int
+    study: str | None = None
+    trial: int | None = None
+    reference: str | None = None
+    scores: Scores = field(default_factory=dict)
+    before: Scores = field(default_factory=dict)
+    mutation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A trial's family, and what is known of each of its models, by digest."""
+
+    family: Family
+    nodes: Mapping[str, Node]
+
+    @property
+    def root(self) -> Node:
+        """The trial itself."""
+        return self.nodes[self.family.root]
+
+    @property
+    def initial(self) -> list[Node]:
+        """The models that it all goes back to."""
+        return [node for node in self.nodes.values() if node.kind == "initial"]
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether there is more to tell than the trial's own plain parents."""
+        return any(node.kind != "initial" for node in self.nodes.values() if node is not self.root)
+
+    def data(self) -> dict[str, Any]:
+        """The lineage as JSON data: ``study``, ``trial``, ``root`` (a digest), ``nodes`` and ``edges``."""
+        root = self.root
+        return {
+            "study": root.study,
+            "trial": root.trial,
+            "root": root.digest,
+            "nodes": [asdict(node) for node in self.nodes.values()],
+            "edges": [asdict(edge) for edge in self.family.edges],
+        }
+
+
+def trace(checked: Preflight, results: Results, row: Row) -> Lineage:
+    """The lineage of a study's trial, back to the initial parents. ``checked`` is that study's preflight.
+
+    Raises StudyError for a trial without a recipe yet, RefusedInput if a parent has changed since.
+    """
+    if row.recipe is None:
+        raise StudyError(f"trial {row.number} has no recipe yet; run the study first")
+    recipe = checked.space.express(row.genome)
+    if recipe.digest != row.recipe:
+        raise RefusedInput(
+            f"trial {row.number} was scored with other parents: one has changed since; restore it, "
+            "or search again under a new name"
+        )
+    family = walk(recipe)
+    records = read_records(checked.plan, results, family.models)
+    plan = checked.plan
+    nodes = {family.root: _found(family.root, told_trial(plan, records.eras[plan.name], results, row))}
+    for digest in family.oldest_first:
+        nodes.setdefault(digest, _node(family, records, nodes, digest))
+    return Lineage(family, {digest: nodes[digest] for digest in family.models})
+
+
+def _node(family: Family, records: Records, nodes: Mapping[str, Node], digest: str) -> Node:
+    """A model as a node, those it was made of being nodes already."""
+    model = family.models[digest]
+    if not isinstance(model.source, Recipe):
+        return _initial(model, records.named.get(digest))
+    if model.adapter:
+        return _mutant(model, nodes[model.source.digest], records.mutants.get(digest), records.eras)
+    if digest in records.trials:
+        return _found(digest, records.trials[digest])
+    era = max((nodes[edge.parent].era for edge in family.made_of(digest)), default=0)
+    return _merge(digest, model.source.method, records.named.get(digest), era)
+
+
+def _found(digest: str, trial: Trial) -> Node:
+    label = trial.title + (f" ({trial.rule})" if trial.rule else "")
+    return Node(
+        digest, "merge", trial.title, label, trial.era, trial.study, trial.number, scores=trial.scores
+    )
+
+
+def _initial(model: Parent, named: Named | None) -> Node:
+    if named is None:
+        return Node(model.digest, "initial", model.reference, model.reference, 0, reference=model.reference)
+    label = f"{named.name}: {named.reference}"
+    return Node(model.digest, "initial", named.name, label, 0, reference=named.reference, scores=named.scores)
+
+
+def _merge(digest: str, method: str, named: Named | None, era: int) -> Node:
+    """A recipe that no era has found: the study file names it, or one that it names does."""
+    if named is None:
+        title = f"{method} merge {digest[:12]}"
+        return Node(digest, "merge", title, title, era)
+    label = f"{named.name}: {named.reference}"
+    return Node(digest, "merge", named.name, label, era, reference=named.reference, scores=named.scores)
+
+
+def _mutant(model: Parent, source: Node, mutant: Mutant | None, eras: Mapping[str, int]) -> Node:
+    title = f"mutant of {source.title}"
+    record = mutant.record if mutant else left_beside(model)
+    label = f"{title}: {trained(record)}" if record else f"{title}: {model.adapter}"
+    if mutant is None:
+        return Node(model.digest, "mutant", title, label, source.era, mutation=record)
+    changes = mutant.record.get("changes", ())
+    return Node(
+        model.digest,
+        "mutant",
+        title,
+        label,
+        eras.get(mutant.study, source.era),
+        mutant.study,
+        mutant.trial,
+        scores={change["name"]: change["after"] for change in changes},
+        before={change["name"]: change["before"] for change in changes},
+        mutation={**mutant.record, "accepted": mutant.accepted, "reason": mutant.reason},
+    )
+
+
+def trained(record: Mapping[str, Any]) -> str:
+    """A training in a few words: ``DPO, 256 pairs, lr 1e-4, 60 steps``."""
+    settings = record.get("settings", {})
+    steps = record.get("trained", {}).get("steps", settings.get("steps"))
+    rate = settings.get("learning_rate")
+    said = [
+        str(settings.get("kind", "adapter")).upper(),
+        f"{record.get('pairs', '?')} pairs",
+        f"lr {_short(float(rate))}" if rate is not None else "",
+        f"{steps} steps" if steps is not None else "",
+    ]
+    return ", ".join(text for text in said if text)
+
+
+def _short(number: float) -> str:
+    """A small number as people write it: 1e-4, 2.5e-5."""
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if abs(int(exponent)) > 2 else f"{number:g}"
