@@ -81,6 +81,7 @@ def lineage(plan: Plan, results: Results) -> dict[str, str]:
 
     Read from the database alone, by the digests that the study was begun with.
     """
+    variants = plan.mutation.variants if plan.mutation else {}
     digests = results.identity["parents"]
     mutants = find_mutants(open_storage(plan.storage_url).engine, digests.values())
     trials: dict[str, str] = {}
@@ -95,6 +96,8 @@ def lineage(plan: Plan, results: Results) -> dict[str, str]:
             reference = plan.parents.get(name, "")
             rule = f" ({reference.removeprefix(FRONT)})" if reference.startswith(FRONT) else ""
             found[name] = trials[digest] + rule
+        elif name in variants:
+            found[name] = f"variant of {variants[name].of}"
     return found
 
 

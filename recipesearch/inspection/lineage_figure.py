@@ -70,8 +70,8 @@ def _axis(lineage: Lineage, columns: Mapping[str, int]) -> Figure:
     names: dict[int, str] = {}
     for digest, column in columns.items():
         node = lineage.nodes[digest]
-        era = f"era {node.era}" if node.era else "parents"
-        names[column] = f"{era}: mutants" if node.kind == "mutant" and node.era else era
+        era, what = (f"era {node.era}", "mutants") if node.era else ("parents", "variants")
+        names[column] = f"{era}: {what}" if node.kind == "mutant" else era
     ticks = sorted(names)
     return {
         "tickvals": ticks,

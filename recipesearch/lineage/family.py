@@ -1,4 +1,4 @@
-"""A recipe's family as a graph. Light; reads nothing.
+"""A recipe's family as a graph. Light; reads nothing but what trainings have left beside their adapters.
 
 Over eras the family is a DAG whose paths grow exponentially, so it is never walked as a tree: each model is
 visited once, by its digest.
@@ -6,14 +6,20 @@ visited once, by its digest.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
 
 from ..diversity import parent_shares
+from ..mutation.order import LINEAGE
 from ..recipe import Parent, Recipe
+
+_TOLD = {"settings", "source", "pairs", "pairs_digest", "seed"}  # what every training of ours leaves
 
 
 @dataclass(frozen=True)
@@ -71,15 +77,25 @@ def walk(recipe: Recipe) -> Family:
     return Family(root.digest, models, tuple(edges))
 
 
-def _made_of(model: Parent) -> dict[Parent, float]:
-    """What a model was made of, with shares: a mutant of a recipe, a recipe of parents, others of nothing.
+def left_beside(mutant: Parent) -> dict[str, Any] | None:
+    """What a training has left beside its adapter; None for an adapter from anywhere."""
+    try:
+        content = json.loads((Path(str(mutant.adapter)) / LINEAGE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.keys() >= _TOLD else None
 
-    A parent without a share counts where it is the base, or where vocabularies are aligned: a token's row
-    may be its, whatever its weight.
+
+def _made_of(model: Parent) -> dict[Parent, float]:
+    """What a model was made of, with shares: a recipe of its parents, a mutant of one model, others of none.
+
+    A plain model with an adapter from anywhere was there first. A recipe's parent without a share counts
+    where it is the base, or where vocabularies are aligned: a token's row may be its, whatever its weight.
     """
     recipe = model.source
     if not isinstance(recipe, Recipe):
-        return {}
+        record = left_beside(model) if model.adapter else None
+        return {Parent(str(record["source"]), recipe, model.revision): 1.0} if record else {}
     if model.adapter:
         return {Parent(recipe.digest, recipe): 1.0}
     shares = parent_shares(recipe).items()

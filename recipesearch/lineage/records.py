@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from ..eras import chain
-from ..mutation.order import LINEAGE
 from ..plan import Plan
-from ..recipe import Parent
 from ..space.seeds import parent_label
 from ..study.mutants import Mutant, find_mutants
 from ..study.results import Results, Row
 from ..study.storage import open_storage
 
 Scores = Mapping[str, float]
-_TOLD = {"settings", "pairs", "pairs_digest", "seed"}  # what every training leaves beside its adapter
 
 
 @dataclass(frozen=True)
@@ -91,15 +85,6 @@ def rules(results: Results) -> dict[str, str]:
 def scores_of(results: Results, row: Row) -> dict[str, float]:
     """A row's values on the search items by objective; empty without a score."""
     return {name: m.value for name, m in zip(results.objectives, row.values or (), strict=False)}
-
-
-def left_beside(mutant: Parent) -> dict[str, Any] | None:
-    """What a training has left beside its adapter, for a mutant of which no database here tells."""
-    try:
-        content = json.loads((Path(str(mutant.adapter)) / LINEAGE).read_text("utf-8"))
-    except (OSError, ValueError):  # an adapter from anywhere
-        return None
-    return content if isinstance(content, dict) and content.keys() >= _TOLD else None
 
 
 def _trials(plan: Plan, era: int, results: Results) -> Iterator[tuple[str, Trial]]:

@@ -9,10 +9,9 @@ from typing import Any, Literal
 from ..errors import RefusedInput, StudyError
 from ..preflight import Preflight
 from ..recipe import Parent, Recipe
-from ..study.mutants import Mutant
 from ..study.results import Results, Row
-from .family import Family, walk
-from .records import Named, Records, Scores, Trial, left_beside, read_records, told_trial
+from .family import Family, left_beside, walk
+from .records import Named, Records, Scores, Trial, read_records, told_trial
 
 Kind = Literal["initial", "merge", "mutant"]
 
@@ -99,14 +98,14 @@ def trace(checked: Preflight, results: Results, row: Row) -> Lineage:
 
 def _node(family: Family, records: Records, nodes: Mapping[str, Node], digest: str) -> Node:
     """A model as a node, those it was made of being nodes already."""
-    model = family.models[digest]
+    model, made_of = family.models[digest], family.made_of(digest)
+    if model.adapter and made_of:
+        return _mutant(model, nodes[made_of[0].parent], records)
     if not isinstance(model.source, Recipe):
         return _initial(model, records.named.get(digest))
-    if model.adapter:
-        return _mutant(model, nodes[model.source.digest], records.mutants.get(digest), records.eras)
     if digest in records.trials:
         return _found(digest, records.trials[digest])
-    era = max((nodes[edge.parent].era for edge in family.made_of(digest)), default=0)
+    era = max((nodes[edge.parent].era for edge in made_of), default=0)
     return _merge(digest, model.source.method, records.named.get(digest), era)
 
 
@@ -133,25 +132,33 @@ def _merge(digest: str, method: str, named: Named | None, era: int) -> Node:
     return Node(digest, "merge", named.name, label, era, reference=named.reference, scores=named.scores)
 
 
-def _mutant(model: Parent, source: Node, mutant: Mutant | None, eras: Mapping[str, int]) -> Node:
-    title = f"mutant of {source.title}"
-    record = mutant.record if mutant else left_beside(model)
-    label = f"{title}: {trained(record)}" if record else f"{title}: {model.adapter}"
+def _mutant(model: Parent, source: Node, records: Records) -> Node:
+    """A mutant that a gate has judged, or one that none has: a variant, or one of another database's."""
+    mutant = records.mutants.get(model.digest)
     if mutant is None:
-        return Node(model.digest, "mutant", title, label, source.era, mutation=record)
-    changes = mutant.record.get("changes", ())
+        return _unjudged(model, source, records.named.get(model.digest))
+    title, changes = f"mutant of {source.title}", mutant.record.get("changes", ())
     return Node(
         model.digest,
         "mutant",
         title,
-        label,
-        eras.get(mutant.study, source.era),
+        f"{title}: {trained(mutant.record)}",
+        records.eras.get(mutant.study, source.era),
         mutant.study,
         mutant.trial,
         scores={change["name"]: change["after"] for change in changes},
         before={change["name"]: change["before"] for change in changes},
         mutation={**mutant.record, "accepted": mutant.accepted, "reason": mutant.reason},
     )
+
+
+def _unjudged(model: Parent, source: Node, named: Named | None) -> Node:
+    title, record = f"mutant of {source.title}", left_beside(model)
+    if named and source.kind == "initial":  # of one model there may be several
+        title = f"variant {named.name} of {source.title}"
+    label = f"{title}: {trained(record) if record else model.adapter}"
+    scores = named.scores if named else {}
+    return Node(model.digest, "mutant", title, label, source.era, scores=scores, mutation=record)
 
 
 def trained(record: Mapping[str, Any]) -> str:

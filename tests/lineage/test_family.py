@@ -1,6 +1,8 @@
 """A recipe's family: shares that are known, and each model visited once."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,20 @@ def test_a_parent_of_no_weight_is_left_out_unless_it_is_the_base_or_gives_tokens
     assert len(walk(merge(weights, tokenizer=Tokenizer("union"))).edges) == 2
     vectors = walk(merge({MATH: 1.0, LANG: 1.0}, "task_arithmetic", BASE))
     assert vectors.made_of(vectors.root)[-1] == Edge(vectors.root, "base", 0.0)
+
+
+def test_a_variant_of_a_plain_model_is_made_of_it_and_an_adapter_from_anywhere_is_as_it_stands(
+    tmp_path: Path,
+) -> None:
+    variant = Parent("variant", "/models/math", adapter=str(tmp_path))
+    assert walk(merge({variant: 1.0})).made_of("variant") == ()
+    told = {"source": "math", "settings": {}, "pairs": 2, "pairs_digest": "00", "seed": 1}
+    (tmp_path / "mutant.json").write_text(json.dumps(told))
+    family = walk(merge({variant: 0.5, MATH: 0.5}))
+    assert family.made_of("variant") == (Edge("variant", "math", 1.0),)
+    assert family.models["math"].adapter is None
+    (tmp_path / "mutant.json").write_text("[]")
+    assert walk(merge({variant: 1.0})).made_of("variant") == ()
 
 
 def generations(count: int, mutate: bool) -> Recipe:

@@ -17,9 +17,9 @@ from recipesearch.eras import open_preflight
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.lineage import Edge, Lineage, Node, trace
-from recipesearch.merging.parents import adapted
+from recipesearch.merging.parents import adapted, identify
 from recipesearch.mutation.bred import keep
-from recipesearch.plan import Plan, load_plans
+from recipesearch.plan import MutationPlan, Plan, load_plans
 from recipesearch.recipe import Parent
 from recipesearch.study.mutants import Mutant, Mutants, find_mutants
 from recipesearch.study.results import Results, Row, open_results
@@ -33,7 +33,7 @@ LAYERS = {
     "parents": {"winner": "front:knee", "lang": "zoo:lang"},
     "space": {"layers": {"depth": [3, 6]}},
 }
-KEY = "0123456789abcdef"
+KEY, VARIANT = "0123456789abcdef", "fedcba9876543210"
 TRAINED = {
     "source": "",
     "pairs": 128,
@@ -63,11 +63,12 @@ def bred(
     shutil.copytree(zoo / "math", folder / "adder")
     (folder / "adder" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     first = {"name": "e1", "space": WEIGHTS}
+    variant = f"adder+{adapter(zoo / 'math', folder / 'evo.parents' / VARIANT, identify('adder', folder))}"
     (plan,) = load_plans(written(folder, small_tasks, [first]))
     results = run_here((plan,))
     winner = next(row for row in results.rows if row.seed == "uniform average")
     recipe = open_preflight(plan).space.express(winner.genome)
-    mutant = adapted(Parent(recipe.digest, recipe), adapter(zoo / "math", plan.bred / KEY))
+    mutant = adapted(Parent(recipe.digest, recipe), adapter(zoo / "math", plan.bred / KEY, seed=1))
     digests = (recipe.digest, mutant.digest)
     record = TRAINED | {"rule": "knee", "preference": ["zoo:tasks/p.yaml"], "changes": CHANGES}
     engine = open_storage(plan.storage_url).engine
@@ -80,12 +81,14 @@ def bred(
     second = {"name": "e2", "parents": parents, "space": WEIGHTS}
     plans = load_plans(written(folder, small_tasks, [first, second, LAYERS]))
     run_here(plans)
+    third = {"name": "e3", "parents": {"more": variant, "lang": "zoo:lang"}, "space": WEIGHTS}
+    run_here(load_plans(written(folder, small_tasks, [third], "variants")))
     return Bred(plans, winner, mutant)
 
 
-def written(folder: Path, tasks: dict[str, str], eras: list[dict[str, Any]]) -> Path:
+def written(folder: Path, tasks: dict[str, str], eras: list[dict[str, Any]], name: str = "evo") -> Path:
     raw = {
-        "name": "evo",
+        "name": name,
         "parents": {"math": "adder", "lang": "zoo:lang"},
         "objectives": [
             {"task": tasks["addition_b_search"], "metric": "exact_match"},
@@ -95,11 +98,11 @@ def written(folder: Path, tasks: dict[str, str], eras: list[dict[str, Any]]) -> 
         "eras": eras,
         "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64},
     }
-    (folder / "evo.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    return folder / "evo.yaml"
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return folder / f"{name}.yaml"
 
 
-def adapter(model: Path, folder: Path) -> Path:
+def adapter(model: Path, folder: Path, source: Parent | None = None, seed: int = 0) -> Path:
     """A small PEFT adapter of random weights, as a training would leave it."""
     import peft
     import torch
@@ -107,10 +110,10 @@ def adapter(model: Path, folder: Path) -> Path:
 
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         loaded = transformers.AutoModelForCausalLM.from_pretrained(model)
         peft.get_peft_model(loaded, config).save_pretrained(folder)
-    (folder / "mutant.json").write_text(json.dumps(TRAINED))
+    (folder / "mutant.json").write_text(json.dumps(TRAINED | {"source": source.digest if source else ""}))
     return folder
 
 
@@ -182,12 +185,29 @@ def test_a_hybrids_trial_goes_back_through_the_front(bred: Bred) -> None:
     assert {node.title for node in lineage.initial} <= {"math", "lang"}
 
 
+def test_a_variant_goes_back_to_its_model_which_has_the_licence(bred: Bred, tmp_path: Path) -> None:
+    (plan,) = load_plans(bred.plans[0].folder / "variants.yaml")
+    lineage, row = traced(plan, "uniform average")
+    nodes = {node.title: node for node in lineage.nodes.values() if node.kind != "merge"}
+    model = identify("adder", plan.folder)
+    (bare,) = [node for node in nodes.values() if node.digest == model.digest]
+    assert set(nodes) == {f"variant more of {bare.title}", bare.title, "lang"}
+    variant = nodes[f"variant more of {bare.title}"]
+    assert variant.label.endswith(": DPO, 128 pairs, lr 2e-5, 42 steps")
+    assert set(variant.scores) == {ADDITION, "reading_b_search.exact_match"}, "alone, as a seed"
+    assert (variant.kind, variant.era) == ("mutant", 0)
+    stored, results = opened(plan)
+    card = export(open_preflight(stored), results, row, tmp_path / "variant").parent / "README.md"
+    assert f"`{bare.reference}`: licence: apache-2.0\n" in card.read_text()
+
+
 def test_what_no_database_tells_of_is_named_by_its_files(bred: Bred, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recipesearch.lineage.records.find_mutants", lambda engine, digests: {})
     lineage, _ = traced(bred.plans[1], "uniform average")
     mutant = lineage.nodes[bred.mutant.digest]
     assert "DPO, 128 pairs, lr 2e-5, 42 steps" in mutant.label, "from what lies beside the adapter"
-    assert (mutant.scores, mutant.era) == ({}, 1)
+    assert (mutant.before, mutant.era) == ({}, 1)
+    assert mutant.scores[ADDITION] != 0.5, "its own, from where it was scored alone"
     monkeypatch.setattr("recipesearch.lineage.records.chain", lambda plan, results: [(plan, results)])
     lineage, _ = traced(bred.plans[1], "uniform average")
     merge = lineage.nodes[str(bred.winner.recipe)]
@@ -222,6 +242,14 @@ def test_status_says_where_each_parent_comes_from(bred: Bred) -> None:
     assert second == {"e1t": trial, "e1tm": f"mutant of {trial}", "lang": "zoo:lang"}
     knee = opened(bred.plans[1])[1].knee().number
     assert origins(*opened(bred.plans[2]))["winner"] == f"trial {knee} of evo.e2 (knee)"
+
+
+def test_status_names_the_variants_of_a_first_population(bred: Bred) -> None:
+    plan, results = opened(load_plans(bred.plans[0].folder / "variants.yaml")[0])
+    assert origins(plan, results)["more"].startswith("adder+")
+    mutation = MutationPlan.model_validate({"variants": {"more": {"of": "math"}}})
+    varied = plan.model_copy(update={"mutation": mutation})
+    assert origins(varied, results) == {"more": "variant of math", "lang": "zoo:lang"}
 
 
 def test_the_card_tells_lineage_training_and_licences(bred: Bred, tmp_path: Path) -> None:
