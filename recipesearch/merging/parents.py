@@ -161,7 +161,7 @@ def _recipe_parent(reference: str, folder: Path) -> Parent:
 
 def _require_plain(reference: str, folder: Path) -> None:
     """mergekit reads '@' and '+' in a path as revision and adapter, in its YAML too."""
-    path = resolve(reference) or _local(reference, folder)
+    path = resolve(reference.partition("+")[0]) or _local(reference, folder)
     if path.exists() and any(sign in str(path) for sign in "@+"):
         raise RefusedInput(
             f"{path}: mergekit reads '@' and '+' in a path as revision and adapter; rename or link the folder"
