@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "diversity",
         "eras",
         "errors",
+        "lineage",
         "merging",
         "mutation",
         "pareto",

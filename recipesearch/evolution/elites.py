@@ -12,6 +12,7 @@ from .. import pareto
 from ..mutation.mutate import Breeder, Elite, Mutation
 from ..preflight import Preflight
 from ..study.results import Results, Row
+from .inheritance import settings_for
 
 
 def elites(checked: Preflight, results: Results) -> list[Elite]:
@@ -30,7 +31,7 @@ def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mu
     plan = checked.plan
     how = plan.mutation
     assert how is not None
-    wanted = [breeder.mutation(elite, how) for elite in elites(checked, results)]
+    wanted = [breeder.mutation(e, settings_for(e, plan, breeder)) for e in elites(checked, results)]
     judged = {mutation.key: breeder.judged(mutation) for mutation in wanted}
     return [m for m in wanted if not (was := judged[m.key]) or was.study == plan.name][: how.mutants]
 

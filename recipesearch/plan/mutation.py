@@ -40,7 +40,9 @@ class MutationPlan(Section):
     Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, of which
     ``mutants`` are mutated; the next era's parents are at most ``pool``. ``control`` says who leaves first;
     ``immigrants`` random recipes and averages of ``mates`` pairs of complementary parents are among its
-    seeds. The first era's parents are the file's, and fine-tuned ``variants`` of them, by name.
+    seeds. With ``perturb`` a winner inherits the settings of the mutants that it was made of, and they
+    change by factors of exp(N(0, perturb^2)). The first era's parents are the file's, and fine-tuned
+    ``variants`` of them, by name.
     """
 
     kind: Literal["dpo", "sft"] = "dpo"
@@ -67,6 +69,7 @@ class MutationPlan(Section):
     control: Literal["niching", "none"] = "niching"
     immigrants: int = Field(default=4, ge=0)
     mates: int = Field(default=2, ge=0)
+    perturb: float = Field(default=0.0, ge=0, le=2)
     variants: dict[str, VariantPlan] = Field(default_factory=dict)
 
     def of_variant(self, name: str) -> MutationPlan:

@@ -66,6 +66,10 @@ class Mutants:
         """All mutants that started from a study's trials, oldest first."""
         return self._where(_MUTANTS.c.study == study)
 
+    def among(self, digests: Collection[str]) -> dict[str, Mutant]:
+        """The mutants among the models with these digests, by digest."""
+        return find_mutants(self._engine, digests)
+
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:
         columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
         query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)

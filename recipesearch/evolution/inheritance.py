@@ -1,0 +1,53 @@
+"""Co-evolution: how a winner is mutated, inherited with what it was made of, and perturbed. Light.
+
+Self-adaptation as in evolution strategies (Schwefel): settings change by factors of exp(N(0, perturb^2)), and
+those stay whose mutants pass the gate and have children.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from ..lineage.family import walk
+from ..mutation.mutate import Breeder, Elite
+from ..plan import TRAINING, MutationPlan, Plan
+from ..recipe import Recipe
+
+# What changes, and the least that a whole number may become; 0: it is none.
+_LEAST = {"learning_rate": 0, "beta": 0, "steps": 1, "rank": 1, "pairs": 8}
+
+
+def settings_for(elite: Elite, plan: Plan, breeder: Breeder) -> MutationPlan:
+    """How an elite is to be mutated: as the plan says, or as the mutant that it owes most to was, perturbed.
+
+    Follows from the plan's seed and the elite, so that asking again gives the same.
+    """
+    how = plan.mutation
+    assert how is not None
+    if not how.perturb:
+        return how
+    settings = {key: getattr(how, key) for key in TRAINING} | _inherited(elite, breeder)
+    chance = random.Random(f"{plan.search.seed}/{elite.parent.digest}/settings")
+    for key, least in _LEAST.items():
+        value = settings[key] * math.exp(chance.gauss(0.0, how.perturb))
+        settings[key] = (
+            max(int(least), round(value)) if isinstance(settings[key], int) else float(f"{value:.3g}")
+        )
+    return how.model_copy(update=settings)
+
+
+def _inherited(elite: Elite, breeder: Breeder) -> dict[str, Any]:
+    """The settings of the nearest mutants' largest part in the elite; {} if there is no mutant in it."""
+    assert isinstance(elite.parent.source, Recipe)
+    family = walk(elite.parent.source)
+    parts = dict.fromkeys(family.models, 0.0) | {family.root: 1.0}
+    for digest in reversed(family.oldest_first):
+        if not family.models[digest].adapter:  # what a mutant was made of has had its say
+            for edge in family.made_of(digest):
+                parts[edge.parent] += parts[digest] * edge.share
+    mutants = [digest for digest, model in family.models.items() if model.adapter and parts[digest] > 0]
+    known = breeder.mutants.among(mutants)
+    nearest = max(known, key=lambda digest: parts[digest], default=None)
+    return dict(known[nearest].record["settings"]) if nearest else {}
