@@ -154,13 +154,16 @@ def mutate(
     preference: Annotated[
         list[str] | None, typer.Option(help="A task, or JSON lines of pairs; in the place of the file's.")
     ] = None,
+    sweep: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="One mutant for each value of a setting.")
+    ] = None,
     setting: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a found recipe's model by DPO into a new parent, and judge it against what it was."""
     from .mutating import mutate
 
-    mutate(study, trial, setting or [], preference or [], as_json)
+    mutate(study, trial, setting or [], preference or [], sweep, as_json)
 
 
 @app.command()

@@ -2,60 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, RefusedInput
 from ..plan import MutationPlan, Plan, load_plans, read_section
 from .output import line, note, out, print_json
 from .viewing import open_study
 
+if TYPE_CHECKING:
+    from ..mutation.mutate import Bred, Elite
+    from ..preflight import Preflight
+    from ..scoring.preferences import Preferences, Wanted
 
-def mutate(study: str, trial: int, settings: Sequence[str], preference: Sequence[str], as_json: bool) -> None:
-    """Mutates one trial's recipe, prints what the gate found and the reference to the mutant."""
-    from ..mutation.bred import keep, remove_partial
-    from ..mutation.mutate import Breeder, Elite, Means
-    from ..mutation.process import train_apart
-    from ..study.storage import open_storage, sole_runner
-    from ..workers.supervisor import Supervised
 
-    plan, results = open_study(study)
-    plan = _with_settings(study, plan, settings, preference)
-    row = results.row(trial)
+def mutate(
+    study: str,
+    trial: int,
+    settings: Sequence[str],
+    preference: Sequence[str],
+    sweep: str | None,
+    as_json: bool,
+) -> None:
+    """Mutates one trial's recipe, prints what the gate found and the reference to the mutant; with ``sweep``
+    (KEY=VALUE,VALUE,...) once for each value."""
     from ..eras import open_preflight
+    from ..mutation.mutate import Elite
 
-    checked = open_preflight(plan)
+    stored, results = open_study(study)
+    values = [f"{key}={value}" for key, value in _swept(sweep)]
+    plans = [_with_settings(study, stored, [*settings, value], preference) for value in values]
+    plans = plans or [_with_settings(study, stored, settings, preference)]
+    row = results.row(trial)
+    checked = open_preflight(plans[0])
     recipe = checked.space.express(row.genome)
     if row.values is None or recipe.digest != row.recipe:
         raise RefusedInput(
             f"trial {trial} has no score, or was scored with other parents; choose another one"
         )
-    elite = Elite.of(recipe, trial, "named")
-    storage = open_storage(plan.storage_url)
-    breeder = Breeder(plan, Means(storage.engine, Supervised, train_apart))
-    assert plan.mutation is not None
-    mutation = breeder.mutation(elite, plan.mutation)
-    with sole_runner(storage, plan.whole_name):
-        remove_partial(plan)
-        mined = None
-        if not breeder.is_trained(mutation):
-            note(f"mining preference pairs from trial {trial}")
-            with Supervised(plan, checked.pool.parents) as worker:
-                mined = breeder.mine(mutation, worker)
-        note("training and judging")
-        (bred,) = breeder.breed([(mutation, mined)])
-    reference = keep(plan, bred.parent, {"study": plan.name, "trial": trial})
+    told = [_told(bred, plans[0]) for bred in _bred(plans, checked, Elite.of(recipe, trial, "named"))]
     if as_json:
-        print_json({"reference": reference, "accepted": bred.mutant.accepted, **_told(bred.mutant.record)})
+        print_json(told if sweep else told[0])
         return
     from ..inspection.tables import as_table
 
-    verdict = "let in" if bred.mutant.accepted else "turned away"
-    out.print(
-        as_table(f"mutant of trial {trial}: {verdict}; {bred.mutant.reason}", _rows(bred.mutant.record))
-    )
-    line(reference)
+    for value, one in zip(values or [""], told, strict=True):
+        verdict = "let in" if one["accepted"] else "turned away"
+        title = f"mutant of trial {trial}{value and f', {value}'}: {verdict}; {one['reason']}"
+        out.print(as_table(title, _rows(one["changes"])))
+        line(one["reference"])
+
+
+def _bred(plans: Sequence[Plan], checked: Preflight, elite: Elite) -> list[Bred]:
+    """The elite's mutants, one for each plan; what two of them learn from is mined once."""
+    from ..mutation.bred import remove_partial
+    from ..mutation.mutate import Breeder, Means
+    from ..mutation.process import train_apart
+    from ..study.storage import open_storage, sole_runner
+    from ..workers.supervisor import Supervised
+
+    storage = open_storage(plans[0].storage_url)
+    breeder = Breeder(plans[0], Means(storage.engine, Supervised, train_apart))
+    mutations = [breeder.mutation(elite, plan.mutation) for plan in plans if plan.mutation]
+    with sole_runner(storage, plans[0].whole_name):
+        remove_partial(plans[0])
+        waiting = [mutation for mutation in mutations if not breeder.is_trained(mutation)]
+        mined: dict[Wanted, Preferences] = {}
+        if waiting:
+            note(f"mining preference pairs from trial {elite.trial}")
+            with Supervised(plans[0], checked.pool.parents) as worker:
+                for mutation in waiting:
+                    wanted = breeder.wanted(mutation)
+                    mined[wanted] = mined.get(wanted) or breeder.mine(mutation, worker)
+        note("training and judging")
+        return breeder.breed([(m, mined[breeder.wanted(m)] if m in waiting else None) for m in mutations])
+
+
+def _swept(sweep: str | None) -> list[tuple[str, str]]:
+    """The settings that a sweep tries one by one."""
+    if sweep is None:
+        return []
+    key, mark, values = sweep.partition("=")
+    if not mark or not values:
+        raise PlanError(
+            f"--sweep {sweep}: write it as key=value,value,..., for instance learning_rate=1e-5,1e-4"
+        )
+    return [(key, value.strip()) for value in values.split(",")]
 
 
 def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: Sequence[str]) -> Plan:
@@ -83,14 +116,16 @@ def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: 
     )
 
 
-def _told(record: Any) -> dict[str, Any]:
-    return {
-        key: record[key]
-        for key in ("source", "pairs", "pairs_digest", "seed", "settings", "trained", "changes")
-    }
+def _told(bred: Bred, plan: Plan) -> dict[str, Any]:
+    from ..mutation.bred import keep
+
+    reference = keep(plan, bred.parent, {"study": plan.name, "trial": bred.elite.trial})
+    keys = ("source", "pairs", "pairs_digest", "seed", "settings", "trained", "changes")
+    verdict = {"accepted": bred.mutant.accepted, "reason": bred.mutant.reason}
+    return {"reference": reference, **verdict, **{key: bred.mutant.record[key] for key in keys}}
 
 
-def _rows(record: Any) -> list[dict[str, Any]]:
+def _rows(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "objective": change["name"],
@@ -99,5 +134,5 @@ def _rows(record: Any) -> list[dict[str, Any]]:
             "p": "" if change["p"] is None else f"{change['p']:.2g}",
             "items": change["items"],
         }
-        for change in record["changes"]
+        for change in changes
     ]

@@ -97,14 +97,17 @@ class Breeder:
         """Whether its adapter is there, so that there is nothing to mine."""
         return self._folder(mutation).exists()
 
-    def mine(self, mutation: Mutation, worker: Scoring) -> Preferences:
-        """The pairs that a mutation needs. Errors as Worker.mine."""
+    def wanted(self, mutation: Mutation) -> Wanted:
+        """What a mutation's pairs have to be like; two that want the same get the same."""
         plan, dpo = mutation.plan, mutation.plan.kind == "dpo"
         stated = plan.chosen == "reference"
         samples = plan.samples if dpo or not stated else 1  # the reference alone needs no other answers
+        return Wanted(plan.pairs, samples, plan.temperature, stated, dpo, mutation.seed)
+
+    def mine(self, mutation: Mutation, worker: Scoring) -> Preferences:
+        """The pairs that a mutation needs. Errors as Worker.mine."""
         recipe = recipes_of(mutation.elite.parent, self._plan.engine.dtype)[0]
-        wanted = Wanted(plan.pairs, samples, plan.temperature, stated, dpo, mutation.seed)
-        return worker.mine(recipe, self._plan.preferences, wanted)
+        return worker.mine(recipe, self._plan.preferences, self.wanted(mutation))
 
     def breed(self, mined: Sequence[tuple[Mutation, Preferences | None]]) -> list[Bred]:
         """Trains what is not trained yet, judges what is not judged yet, and returns all of it.

@@ -122,3 +122,30 @@ def test_a_trial_without_a_score_is_refused(
     ended = command("mutate", study, "--trial", 3)
     assert ended.code == 3
     assert "trial 3 has no score" in ended.err
+
+
+def test_a_sweep_makes_a_mutant_for_each_value_of_the_same_pairs(
+    command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mined = []
+    mine = Worker.mine
+    monkeypatch.setattr(Worker, "mine", lambda *arguments: mined.append(1) or mine(*arguments))
+    done = command("mutate", study, "--trial", 2, *SHORT, "--sweep", "learning_rate=1e-4,1e-2", "--json")
+    assert done.code == 0, done.err
+    gentle, harsh = json.loads(done.out)
+    assert [one["settings"]["learning_rate"] for one in (gentle, harsh)] == [1e-4, 1e-2]
+    assert gentle["pairs_digest"] == harsh["pairs_digest"]
+    assert gentle["trained"]["kl"] < harsh["trained"]["kl"]
+    assert gentle["reference"] != harsh["reference"]
+    assert len(mined) == 1
+
+    shown = command("mutate", study, "--trial", 2, *SHORT, "--sweep", "learning_rate=1e-4,1e-2")
+    assert len(mined) == 1
+    assert "learning_rate=1e-2" in " ".join(shown.out.split())
+
+
+@pytest.mark.parametrize("sweep", ["learning_rate", "learning_rate="])
+def test_a_sweep_without_values_is_refused(sweep: str, command: Command, study: Path) -> None:
+    done = command("mutate", study, "--trial", 2, "--sweep", sweep)
+    assert done.code == 2
+    assert "key=value,value" in done.err
