@@ -88,7 +88,7 @@ def _swept(sweep: str | None) -> list[tuple[str, str]]:
         raise PlanError(
             f"--sweep {sweep}: write it as key=value,value,..., for instance learning_rate=1e-5,1e-4"
         )
-    return [(key, value.strip()) for value in values.split(",")]
+    return [(key, value) for value in dict.fromkeys(v.strip() for v in values.split(","))]
 
 
 def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: Sequence[str]) -> Plan:

@@ -81,7 +81,7 @@ def _needs(checked: Preflight) -> dict[str, Any]:
         from ..scoring.preferences import require_minable
 
         require_variants(plan)
-        require_minable(plan.preferences)
+        require_minable(plan.all_preferences)
     tasks, _ = load_all_goals(plan)
     items = sum(task.items for task in {task.hash: task for task in tasks}.values())
     data = estimate(checked, items)

@@ -74,13 +74,17 @@ def generations(results: Results, space: Space | None = None) -> list[Generation
 
 
 def item_gains(results: Results, recipes: Sequence[str]) -> Values:
-    """As ``item_values``, but higher is better in every column."""
+    """As ``item_values``, but higher is better in every column, and each objective has as many: its items are
+    repeated up to the number of those that has most."""
     columns = [
         (1.0 - column if not objective["maximize"] else column)
         for objective in results.identity["objectives"]
         for column in [_column(results, objective["task"], objective["metric"], recipes)]
+        if column.shape[1]
     ]
-    return np.concatenate([np.empty((len(recipes), 0)), *columns], axis=1)
+    most = max((column.shape[1] for column in columns), default=0)
+    even = [column[:, np.arange(most) % column.shape[1]] for column in columns]
+    return np.concatenate([np.empty((len(recipes), 0)), *even], axis=1)
 
 
 def item_values(results: Results, recipes: Sequence[str]) -> Values:

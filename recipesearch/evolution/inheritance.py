@@ -49,5 +49,5 @@ def _inherited(elite: Elite, breeder: Breeder) -> dict[str, Any]:
                 parts[edge.parent] += parts[digest] * edge.share
     mutants = [digest for digest, model in family.models.items() if model.adapter and parts[digest] > 0]
     known = breeder.mutants.among(mutants)
-    nearest = max(known, key=lambda digest: parts[digest], default=None)
+    nearest = max(known, key=lambda digest: (parts[digest], digest), default=None)
     return dict(known[nearest].record["settings"]) if nearest else {}

@@ -14,7 +14,7 @@ from ..diversity import converged, generations
 from ..eras import begun
 from ..errors import RefusedInput, SpaceUsedUp, TrialFailed
 from ..mutation.bred import remove_partial
-from ..mutation.mutate import Breeder, Means, Mutation, Train
+from ..mutation.mutate import Breeder, Means, Mutation, Train, require_mutable
 from ..mutation.process import train_apart
 from ..plan import Plan
 from ..preflight import Preflight
@@ -24,7 +24,7 @@ from ..study.results import Results, open_stored
 from ..study.storage import open_storage, sole_runner
 from ..workers.supervisor import Supervised
 from .elites import mutations
-from .population import first_era, next_era
+from .population import first_era, next_era, require_same_population
 from .variants import require_variants
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def evolve(
     Raises as ``search.run`` does, and StudyError if a training fails. Interrupted at any point, the same call
     continues.
     """
+    require_mutable(plans[0])
     require_variants(plans[0])
+    require_same_population(plans[0])
     storage = open_storage(plans[0].storage_url)
     with sole_runner(storage, plans[0].whole_name):  # the eras' own locks leave out what is between them
         remove_partial(plans[0])
@@ -112,10 +114,9 @@ class _Close:
             _LOG.warning("era '%s' ends: mutating trials %s", self._plan.era, chosen)
         for bred in self._breeder.breed(self._mined):
             _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
-        for mutation, _ in self._mined:
-            judged = self._breeder.judged(mutation)
-            if judged and not judged.accepted:
-                self._breeder.discard(mutation)
+        for mutant in self._breeder.mutants.of(self._plan.name):
+            if not mutant.accepted:  # also what a kill has left of it
+                self._breeder.discard(mutant.key)
 
     def _gone(self, checked: Preflight) -> set[str]:
         """The parents of earlier eras, and what was mutated there, that are not among this one's parents."""

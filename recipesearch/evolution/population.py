@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..diversity import converged, generations, item_gains
 from ..eras import begun, open_preflight
+from ..errors import PlanError
 from ..merging.parents import adapted
 from ..mutation.bred import keep
 from ..mutation.mutate import Breeder, Means, recipes_of
@@ -44,6 +47,24 @@ class _Candidate:
     trial: int | None = None
 
 
+def require_same_population(plan: Plan) -> None:
+    """Raises PlanError if the first era began with other parents than the file names now."""
+    if not begun(plan) or plan.mutation is None:
+        return
+    stored, _ = open_stored(plan.storage_url, plan.name)
+    variants = stored.mutation.variants if stored.mutation else {}
+    was = {name: reference for name, reference in stored.parents.items() if name not in variants}
+    for what, then, now in (
+        ("parents", was, plan.parents),
+        ("base", stored.base, plan.base),
+        ("mutation.variants", variants, plan.mutation.variants),
+    ):
+        if then != now:
+            raise PlanError(
+                f"the study began with other {what}; undo the change to resume it, or give it another name"
+            )
+
+
 def first_era(plan: Plan, means: Means) -> Opening:
     """The first era, over the plan's parents and their variants. Raises as mining and training do."""
     return _as_begun(plan) or Opening(with_variants(plan, means))
@@ -60,7 +81,9 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
     how = plan.mutation
     assert how is not None
     gains = item_gains(results, [candidate.recipe for candidate in candidates])
-    always = {place for place, one in enumerate(candidates) if one.name == plan.base}
+    # Who could not be scored alone cannot be judged, and stays, as the base does.
+    unknown = [bool(np.isnan(row).all()) for row in gains]
+    always = {i for i, one in enumerate(candidates) if one.name == plan.base or unknown[i]}
     kept = survivors(gains, how.pool, niching=how.control == "niching", always=always)
     chosen = [candidates[place] for place in kept]
     parents = {one.name: one.reference or _written(before, one) for one in chosen}

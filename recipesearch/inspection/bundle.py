@@ -94,6 +94,8 @@ def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditi
     commands.append(_merge(file, recipe, OUTPUT, conditions, cuda=conditions.device == "cuda"))
     if needed := len(commands) > 1 or file != RECIPE_FILE:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
+        if any(parent.adapter for parent in family(recipe)):
+            head += f"rm -rf {_ADAPTED}\n"  # mergekit takes a half-merged adapter for a whole one
         write_text(folder / SCRIPT, head + "".join(f"{command}\n" for command in commands))
     return needed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,12 @@ def _write(folder: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
 def _refer(parent: Parent, bred: Path, folder: Path) -> str:
     """A parent's reference, for a file from which ``bred`` is ``folder``. What lies elsewhere, as an adapter
     does that another study has bred, has an absolute path."""
-    if not isinstance(parent.source, Recipe):
-        return parent.reference
-    recipe = str(folder / _file(parent.source))
+    plain = replace(parent, adapter=None).reference
+    model = str(folder / _file(parent.source)) if isinstance(parent.source, Recipe) else plain
     if parent.adapter is None:
-        return recipe
+        return model
     adapter = Path(parent.adapter)
-    return f"{recipe}+{folder / adapter.name if adapter.parent == bred else adapter}"
+    return f"{model}+{folder / adapter.name if adapter.parent == bred else adapter}"
 
 
 def _file(recipe: Recipe) -> str:

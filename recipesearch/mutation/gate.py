@@ -14,6 +14,7 @@ import numpy as np
 from ..plan import MutationPlan
 
 _RESAMPLES = 9999
+_AT_ONCE = 1_000_000  # numbers in memory
 _SEED = 0  # of the resampling; the same items give the same p
 
 Items = Mapping[str, Mapping[str, object]]
@@ -53,12 +54,13 @@ class Verdict:
 
 def judge(asked: Sequence[Asked], objectives: int, plan: MutationPlan) -> Verdict:
     """Lets a mutant in that is better on one objective, with p < ``significance`` shared out among them
-    (Bonferroni), and on nothing worse by more than ``tolerance``.
+    (Bonferroni), and on nothing worse by more than ``tolerance``, of values beyond 1 (tokens, perplexities)
+    a share of them.
 
     The first of ``asked`` are the ``objectives``; the others are only watched.
     """
     changes = [_change(one) for one in asked]
-    worse = [c for c in changes if c.gain < -plan.tolerance]
+    worse = [c for c in changes if c.gain < -plan.tolerance * max(1.0, abs(c.before))]
     if worse:
         lost = max(worse, key=lambda change: -change.gain)
         return Verdict(False, f"worse: {_told(lost)}, tolerance {plan.tolerance:g}", changes)
@@ -90,6 +92,7 @@ def paired_p(before: Items, after: Items, metric: str, sign: float = 1.0) -> tup
         permutation_type="samples",
         alternative="greater",
         n_resamples=_RESAMPLES,
+        batch=max(1, _AT_ONCE // len(gains)),
         vectorized=True,
         rng=np.random.default_rng(_SEED),
     )

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
 
-from ..errors import PlanError, TrialFailed
+from ..errors import PlanError, StudyError, TrialFailed
 from ..merging.parents import adapted
 from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
 from ..recipe import Parent, Recipe, Slice, Source
 from ..recipe_yaml import to_yaml
-from ..scoring.preferences import Preferences, Wanted
+from ..scoring.preferences import Preferences, Wanted, items_digest
 from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants
 from .gate import Asked, Verdict, judge
@@ -25,6 +25,8 @@ from .order import LINEAGE, Order, Trained, mutant_key
 
 if TYPE_CHECKING:
     from ..workers.worker import Scoring
+
+_NOT_ITS_FAULT = ("hang", "crash", "out of memory")  # but the machine's
 
 OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
 Train = Callable[[Order], Trained]
@@ -82,16 +84,13 @@ class Breeder:
     def mutation(self, elite: Elite, plan: MutationPlan) -> Mutation:
         """What mutating an elite would be; its seed follows from the plan's and the elite.
 
-        Raises PlanError if the study cannot mutate.
+        Raises PlanError as ``require_mutable``.
         """
-        if self._plan.tokenizer is not None:
-            raise PlanError("a study that aligns vocabularies cannot mutate yet; align the parents first")
-        if not self._plan.preference:
-            raise PlanError("a mutation learns from a split of its own: name its items under 'preference'")
+        require_mutable(self._plan)
         variant = elite.rule if elite.trial is None else ""
         text = f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
-        return Mutation(elite, plan, seed, mutant_key(elite.parent, plan, seed, self._plan.preference))
+        return Mutation(elite, plan, seed, self._key(elite.parent, plan, seed))
 
     def is_trained(self, mutation: Mutation) -> bool:
         """Whether its adapter is there, so that there is nothing to mine."""
@@ -124,9 +123,9 @@ class Breeder:
         """What was written down of a mutation; None if it was not judged yet."""
         return self.mutants.get(mutation.key)
 
-    def discard(self, mutation: Mutation) -> None:
+    def discard(self, key: str) -> None:
         """Removes a mutation's adapter; what was written down of it stays."""
-        shutil.rmtree(self._folder(mutation), ignore_errors=True)
+        shutil.rmtree(self._plan.bred / key, ignore_errors=True)
 
     def trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
         """The parent that a mutation makes, not judged; trained first if there are ``preferences``."""
@@ -135,6 +134,10 @@ class Breeder:
             where = (engine.dtype, engine.device, engine.threads, folder)
             self._means.train(Order(source, preferences, mutation.plan, mutation.seed, *where))
         return adapted(source, folder)
+
+    def _key(self, source: Parent, plan: MutationPlan, seed: int) -> str:
+        items = [items_digest(spec) for spec in self._plan.preferences]
+        return mutant_key(self._plan.whole_name, source, plan, seed, items)
 
     def _folder(self, mutation: Mutation) -> Path:
         return self._plan.bred / mutation.key
@@ -153,7 +156,10 @@ class Breeder:
                     after = _scored(plan, worker, ledger, parent)
                     asked = _asked(plan, worker, ledger, (before, after))
                     verdict = judge(asked, len(self._plan.objectives), mutation.plan)
-                except TrialFailed as failure:  # a mutant's own fault, and no reason to stop
+                except TrialFailed as failure:
+                    if str(failure).startswith(_NOT_ITS_FAULT):
+                        raise StudyError(f"a mutant could not be judged: {failure}; run again") from failure
+                    # The mutant's own fault, and no reason to stop.
                     verdict = Verdict(False, f"failed: {failure}", [])
                 self.mutants.add(self._mutant(mutation, parent, verdict))
 
@@ -170,6 +176,16 @@ class Breeder:
         return Mutant(
             mutation.key, self._plan.name, elite.trial, *digests, verdict.accepted, verdict.reason, record
         )
+
+
+def require_mutable(plan: Plan) -> None:
+    """Raises PlanError if a study cannot mutate, before anything is run."""
+    if plan.tokenizer is not None:
+        raise PlanError("a study that aligns vocabularies cannot mutate yet; align the parents first")
+    if any(sign in str(plan.bred) for sign in "@+"):
+        raise PlanError(f"{plan.bred}: mergekit reads '@' and '+' in a path otherwise; rename it")
+    if not plan.preference:
+        raise PlanError("a mutation learns from a split of its own: name its items under 'preference'")
 
 
 def recipes_of(parent: Parent, dtype: str) -> list[Recipe]:

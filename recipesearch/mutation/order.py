@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,12 @@ def deciding(plan: MutationPlan) -> dict[str, Any]:
     return {key: getattr(plan, key) for key in TRAINING}
 
 
-def mutant_key(source: Parent, plan: MutationPlan, seed: int, preference: tuple[str, ...]) -> str:
+def mutant_key(study: str, source: Parent, plan: MutationPlan, seed: int, items: Sequence[str]) -> str:
     """The name of a mutation: 16 hex digits of what it starts from and how it is to be made.
 
-    ``preference`` are the digests of the preference items. It is known before anything is run, so that a
-    mutation that was cut short is found again, and is never made twice.
+    ``items`` are the digests of the preference items; ``study`` keeps studies of one database apart. It is
+    known before anything is run, so that a mutation that was cut short is found again, and is never made
+    twice.
     """
-    text = json.dumps([source.digest, deciding(plan), seed, preference], sort_keys=True)
+    text = json.dumps([study, source.digest, deciding(plan), seed, list(items)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

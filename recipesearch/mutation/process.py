@@ -9,6 +9,7 @@ is Trained, or the error that kept it from being done.
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -46,6 +47,9 @@ def main() -> None:
     """Trains what one supervisor orders."""
     die_with_parent()
     faulthandler.enable()
+    # trl refuses to train where torch sees several GPUs; and before torch counts them.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
     channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
     order = channel.recv()
     try:

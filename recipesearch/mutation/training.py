@@ -26,6 +26,7 @@ from ..scoring.preferences import Pair, Text
 from .order import LINEAGE, Order, Trained
 from .watch import Watch
 
+_AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated
 _LOGS = 20  # times that a training's margins are looked at
 
 
@@ -51,9 +52,14 @@ def train(order: Order) -> Trained:
         task_type="CAUSAL_LM",
     )
     kept, pairs = _held_back(order)
-    watch = Watch(kept, tokenizer, order.plan)
+    strip = _bos(tokenizer)
+    watch = Watch([(strip(prompt), answer) for prompt, answer in kept], tokenizer, order.plan)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(order, model, tokenizer, lora, pairs, Path(scratch))
+        if not len(trainer.train_dataset):  # trl leaves out prompts that fill max_length
+            raise StudyError(
+                f"all prompts have {order.plan.max_length} tokens and more: raise mutation.max_length"
+            )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watch)
         before = watch.perplexity(trainer.model)
@@ -83,18 +89,21 @@ def _held_back(order: Order) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]
     pairs = order.preferences.pairs
     if order.preferences.kept:
         return order.preferences.kept, pairs
-    count = len(pairs) // 10
-    texts = [(p.prompt, p.chosen) for p in pairs[:count]]
-    return [(p, c) for p, c in texts if isinstance(p, str) and isinstance(c, str)], pairs[count:]
+    held = pairs[: len(pairs) // 10]
+    texts = [(p.prompt, p.chosen) for p in held if isinstance(p.prompt, str) and isinstance(p.chosen, str)]
+    return (texts, pairs[len(held) :]) if texts else ([], pairs)
 
 
 def _trainer(
     order: Order, model: Any, tokenizer: Any, lora: LoraConfig, pairs: Sequence[Pair], scratch: Path
 ) -> Any:
     plan, on_gpu = order.plan, model.device.type == "cuda"
+    batch = min(plan.batch, len(pairs))
+    at_once = max(n for n in range(1, _AT_ONCE + 1) if batch % n == 0) if on_gpu else batch
     common: dict[str, Any] = {
         "output_dir": str(scratch),
-        "per_device_train_batch_size": min(plan.batch, len(pairs)),
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": batch // at_once,
         "max_steps": plan.steps,
         "learning_rate": plan.learning_rate,
         "warmup_steps": max(1, plan.steps // 10),
@@ -155,6 +164,8 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
             (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
             (partial / "pairs.jsonl").write_text(pairs, "utf-8")
             (partial / LINEAGE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    except FileExistsError as error:
+        raise StudyError(f"{order.target} is taken by another run; wait for it, or remove it") from error
     except OSError as error:
         raise StudyError(
             f"cannot write {order.target}: {error.strerror or error}; free some space"

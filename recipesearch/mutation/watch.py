@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from ..plan import MutationPlan
 
 _LOOKS = 10  # times that the divergence is measured during a training
-_BATCH = 16
+_BATCH = 4  # a vocabulary of 150,000 makes logits large
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -49,9 +49,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         total, count = 0.0, 0
         with torch.no_grad():
             for ids, mask, answer in self._batches:
-                tuned = _log_probabilities(model, ids, mask)[answer]
+                tuned = _log_probabilities(model, ids, mask, answer)
                 with model.disable_adapter():
-                    before = _log_probabilities(model, ids, mask)[answer]
+                    before = _log_probabilities(model, ids, mask, answer)
                 total += float((tuned.exp() * (tuned - before)).sum())
                 count += len(tuned)
         return total / count if count else None
@@ -61,7 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         total, count = 0.0, 0
         with torch.no_grad():
             for ids, mask, answer in self._batches:
-                rows = _log_probabilities(model, ids, mask)[answer]
+                rows = _log_probabilities(model, ids, mask, answer)
                 said = ids.to(rows.device)[:, 1:][answer]
                 total -= float(rows.gather(1, said[:, None]).sum())
                 count += len(rows)
@@ -72,17 +72,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         control.should_training_stop = True
 
 
-def _log_probabilities(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Of each next token, in float32: shape (texts, tokens - 1, vocabulary), on the CPU."""
+def _log_probabilities(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, answers: torch.Tensor
+) -> torch.Tensor:
+    """Of each answer's tokens, in float32: shape (tokens, vocabulary), on the CPU."""
     was_training = model.training
     model.eval()
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
     model.train(was_training)
-    return torch.log_softmax(logits[:, :-1].float(), dim=-1).cpu()
+    return torch.log_softmax(logits[:, :-1][answers.to(logits.device)].float(), dim=-1).cpu()
 
 
 def _batches(kept: Sequence[tuple[str, str]], tokenizer: Any, longest: int) -> Any:
-    """Token ids, attention mask and, for each place but the first, whether it is an answer's token."""
+    """Token ids, attention mask and, for each place but the first, whether it is an answer's token.
+
+    Of a text that is too long the end stays, where the answer is.
+    """
     for start in range(0, len(kept), _BATCH):
         rows = []
         for prompt, answer in kept[start : start + _BATCH]:
@@ -93,8 +98,8 @@ def _batches(kept: Sequence[tuple[str, str]], tokenizer: Any, longest: int) -> A
         ids = torch.zeros((len(rows), size), dtype=torch.long)
         mask, answers = torch.zeros_like(ids), torch.zeros((len(rows), size), dtype=torch.bool)
         for place, (asked, said) in enumerate(rows):
-            whole = (asked + said)[:size]
+            whole = (asked + said)[-size:]
             ids[place, : len(whole)] = torch.tensor(whole)
             mask[place, : len(whole)] = 1
-            answers[place, len(asked) : len(whole)] = True
+            answers[place, max(len(whole) - len(said), 0) : len(whole)] = True
         yield ids, mask, answers[:, 1:]

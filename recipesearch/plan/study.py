@@ -80,6 +80,11 @@ class Plan(Section):
         return self
 
     def _require_mutable(self) -> None:
+        asked = {*(o.asks[0] for o in self.objectives), *self.held_out}
+        if both := [spec for spec in self.preference if spec in asked]:
+            raise ValueError(
+                f"preference: '{both[0]}' is searched or held out; what mutants learn from is to be neither"
+            )
         if self.mutation is None:
             return
         if self.tokenizer is not None:
@@ -145,9 +150,19 @@ class Plan(Section):
     @property
     def preferences(self) -> tuple[str, ...]:
         """The preference tasks and files of pairs, located."""
+        return self.located(self.preference)
+
+    @property
+    def all_preferences(self) -> tuple[str, ...]:
+        """The same, those of the first population's variants too."""
+        variants = self.mutation.variants.values() if self.mutation else ()
+        return self.located([*self.preference, *(spec for v in variants for spec in v.preference)])
+
+    def located(self, specs: Sequence[str]) -> tuple[str, ...]:
+        """Preference tasks and files by where they lie."""
         return tuple(
             str((self.folder / spec).absolute()) if spec.endswith(".jsonl") else self.locate(spec)
-            for spec in self.preference
+            for spec in specs
         )
 
     def locate(self, task: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from ..errors import PlanError, RefusedInput
 from .form import RequestForm
 from .scorer import seed_everything
@@ -29,6 +31,7 @@ PAIRS_FILE = ".jsonl"  # how the reference to a file of pairs ends
 _CLOSE = 2.0  # nats: a wrong choice further below the right one teaches nothing
 _KEPT = 64  # right answers that tell whether a fine-tuned model forgets
 _FEWEST = 8
+_DATA = {".json", ".jsonl", ".csv", ".parquet", ".txt"}
 
 Text = str | Sequence[Mapping[str, str]]  # plain text, or messages
 
@@ -118,6 +121,41 @@ def require_minable(specs: Sequence[str]) -> None:
             read_pairs(Path(spec))
         else:
             _load(spec)
+
+
+def items_digest(spec: str) -> str:
+    """Hex digest of what a located preference task or file says, its data files too. Light: loads no task.
+
+    Of a registered task it is the name's: its data lie in the hub's cache.
+    """
+    path = Path(spec)
+    if not path.is_file():
+        return hashlib.sha256(spec.encode()).hexdigest()
+    state = hashlib.sha256(path.read_bytes())
+    if not spec.endswith(PAIRS_FILE):
+        for text in _strings(yaml.load(path.read_bytes(), _AnyTag)):
+            data = Path(text)
+            if data.suffix in _DATA and data.is_file():
+                state.update(data.read_bytes())
+    return state.hexdigest()
+
+
+class _AnyTag(yaml.SafeLoader):
+    """Reads lm-eval's task files, whose ``!function`` tags mean nothing here."""
+
+
+_AnyTag.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _strings(value)
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -63,7 +63,7 @@ class Worker:
     def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
         tasks, held_out = load_all_goals(plan)
         if plan.evolves:  # else it would be found out at the era's end
-            require_minable(plan.preferences)
+            require_minable(plan.all_preferences)
         self._engine = open_engine(plan.engine, tuple(parents.values()), live_donor(plan, parents))
         self._template = plan.engine.chat_template
         self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}

@@ -263,16 +263,19 @@ def test_a_folder_that_is_no_adapter_is_no_parent(source, tmp_path):
 
 
 def test_the_key_follows_from_what_decides_the_adapter(source):
-    key = mutant_key(source, PLAN, 1, ("task",))
-    assert len(key) == 16
-    assert mutant_key(source, PLAN.model_copy(update={"tolerance": 0.5, "pool": 3}), 1, ("task",)) == key
+    def key(study="evo", parent=source, seed=1, items=("digest",), **settings):
+        return mutant_key(study, parent, PLAN.model_copy(update=settings), seed, items)
+
+    assert len(key()) == 16
+    assert key(tolerance=0.5, pool=3) == key()
     others = [
-        mutant_key(source, PLAN.model_copy(update={"beta": 0.2}), 1, ("task",)),
-        mutant_key(source, PLAN, 2, ("task",)),
-        mutant_key(source, PLAN, 1, ("other",)),
-        mutant_key(Parent("other", source.source), PLAN, 1, ("task",)),
+        key(study="other"),  # in the same database
+        key(parent=Parent("other", source.source)),
+        key(seed=2),
+        key(items=("other",)),
+        key(beta=0.2),
     ]
-    assert len({key, *others}) == 5
+    assert len({key(), *others}) == 6
 
 
 # -- how far the model has gone
