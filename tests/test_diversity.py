@@ -22,6 +22,7 @@ from recipesearch.diversity import (
     generations,
     genotypic,
     hypervolume_by_parent,
+    item_gains,
     item_values,
     parent_shares,
 )
@@ -230,6 +231,19 @@ def test_values_beyond_one_count_by_their_range(tmp_path: Path) -> None:
     results = by_hand(tmp_path, [("x", (10.0,)), ("y", (30.0,)), ("z", (20.0,))])
     # Of 30 and 20, 10 apart, in a range from 0 (the other item) to 30.
     assert behavioural(item_values(results, ["x", "y", "z"])[1:]) == pytest.approx(10 / 30 / 2)
+
+
+def test_each_objective_has_as_many_columns_of_gains_and_a_minimised_one_is_turned_round(
+    tmp_path: Path,
+) -> None:
+    """Else who alone is good at a task of few items would count for little beside a task of many."""
+    results = by_hand(tmp_path, [("x", (0.25, 0.5)), ("y", (1.0, 0.0))])
+    gains = item_gains(results, ["x", "y"])
+    half = gains.shape[1] // 2
+    assert gains.shape[1] == 2 * half
+    assert gains.min() >= 0
+    assert gains.max() <= 1
+    assert gains[0, :half].mean() > gains[1, :half].mean(), "less is better"
 
 
 def test_hypervolume_is_divided_by_contribution_and_weight(tmp_path: Path) -> None:

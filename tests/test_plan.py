@@ -1,6 +1,7 @@
 """The study file: read once, every mistake named with the nearest known key, then frozen."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,25 @@ def test_a_preference_is_located_like_a_task_or_beside_the_file(write, tmp_path)
         "/abs/x.jsonl",
     )
     assert load_plan(write()).preferences == ()
+
+
+def test_what_mutants_learn_from_is_not_searched(write):
+    task = load_plan(write()).objectives[0].task
+
+    def change(raw):
+        raw |= {"preference": ["others.yaml", task], "mutation": {}}
+
+    with pytest.raises(PlanError, match=f"preference: '{re.escape(task)}' is searched or held out"):
+        load_plan(write(change))
+
+
+def test_nor_held_out(write):
+    def change(raw):
+        unseen = ["unseen.yaml"] * len(raw["objectives"])
+        raw |= {"preference": ["unseen.yaml"], "held_out": unseen, "mutation": {}}
+
+    with pytest.raises(PlanError, match=r"preference: 'unseen.yaml' is searched or held out"):
+        load_plan(write(change))
 
 
 def test_a_study_without_a_mutation_section_has_none_and_an_empty_one_has_the_defaults(write):

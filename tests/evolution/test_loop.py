@@ -14,7 +14,7 @@ from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
 from recipesearch.merging.parents import identify
-from recipesearch.mutation.mutate import Means
+from recipesearch.mutation.mutate import Breeder, Means
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import Plan, load_plans
@@ -306,3 +306,45 @@ def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: Ma
     twice = identify(first_era(plans[0], means).plan.parents["twice"], plans[0].folder)
     assert isinstance(twice.source, Recipe)
     assert twice.source.parents() == (identify(parents["lang"], plans[0].folder),)
+
+
+def test_an_adapter_that_was_turned_away_goes_even_if_a_kill_came_first(
+    make_plans: MakePlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is written before its folder is removed."""
+    plans = make_plans({"eras": 2, "significance": 1e-9})
+    with monkeypatch.context() as patch:
+        patch.setattr(Breeder, "discard", lambda *_: Calls(("kill", 1)).note("kill"))
+        with pytest.raises(Interrupted):
+            Calls().evolve(plans)
+    (mutant,) = mutants_of(plans)
+    assert not mutant.accepted
+    assert (plans[0].bred / mutant.key).exists()
+    Calls().evolve(plans)
+    assert not (plans[0].bred / mutant.key).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"parents": {"math": "zoo:math", "lang": "zoo:base"}}, "parents"),
+        ({"base": "math"}, "base"),
+        ({"mutation": {"variants": {"new": {"of": "math"}}}}, "mutation.variants"),
+    ],
+)
+def test_a_population_that_was_edited_is_refused(
+    changes: dict[str, Any], what: str, make_plans: MakePlans
+) -> None:
+    """The eras that follow would silently go on with the old one."""
+    with pytest.raises(Interrupted):
+        Calls(("score", 2)).evolve(make_plans())
+    mutation = changes.pop("mutation", None)
+    with pytest.raises(PlanError, match=f"began with other {what}"):
+        Calls(("score", 1)).evolve(make_plans(mutation, **changes))
+
+
+def test_a_folder_that_mergekit_would_misread_is_refused_at_once(
+    make_plans: MakePlans,
+) -> None:
+    with pytest.raises(PlanError, match="mergekit reads '@' and '\\+'"):
+        Calls(("score", 1)).evolve(make_plans(name="a+b"))

@@ -162,3 +162,24 @@ def test_a_metric_without_numbers_by_item_lets_nobody_in_but_can_keep_out():
 
 def test_a_decision_is_the_same_each_time():
     assert judge([BETTER, SAME], 2, PLAN) == judge([BETTER, SAME], 2, PLAN)
+
+
+def test_beyond_one_the_tolerance_is_a_share():
+    """A tenth of a token more is no loss of 0.1."""
+    longer = asked("length", [120] * 10, [121] * 10, maximize=False)
+    assert judge([BETTER, longer], 2, PLAN).accepted
+    much = asked("length", [120] * 10, [130] * 10, maximize=False)
+    assert not judge([BETTER, much], 2, PLAN).accepted
+
+
+def test_many_items_are_judged_without_all_resamples_in_memory_at_once():
+    import tracemalloc
+
+    chance = random.Random(1)
+    gains = [chance.choice([-1, 0, 0, 1, 1]) for _ in range(5000)]
+    tracemalloc.start()
+    p = p_of(gains)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert p == pytest.approx(1e-4, abs=1e-4)
+    assert peak < 200e6

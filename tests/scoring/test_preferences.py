@@ -18,6 +18,7 @@ from recipesearch.scoring.preferences import (
     Pair,
     Preferences,
     Wanted,
+    items_digest,
     mine,
     read_pairs,
     require_minable,
@@ -391,3 +392,20 @@ def test_too_few_pairs_are_refused_and_just_enough_are_not(task_file):
         else:
             with pytest.raises(RefusedInput, match=r"only 7 preference pairs in .*name other items"):
                 mine(lm, [path], PLAIN)
+
+
+def test_items_have_another_digest_once_their_task_or_their_data_change(tmp_path):
+    """It is part of a mutation's name: else edited items would give the adapter of the old ones."""
+    data, task, pairs = tmp_path / "items.jsonl", tmp_path / "task.yaml", tmp_path / "pairs.jsonl"
+    data.write_text("{}")
+    task.write_text(
+        f"task: t\ndataset_kwargs: {{data_files: {{test: {data}}}}}\nprocess_docs: !function utils.f\n"
+    )
+    pairs.write_text("{}")
+    before = [items_digest(str(path)) for path in (task, pairs)]
+    assert before == [items_digest(str(path)) for path in (task, pairs)]
+    data.write_text("{ }")
+    pairs.write_text("{ }")
+    after = [items_digest(str(path)) for path in (task, pairs)]
+    assert len({*before, *after}) == 4
+    assert items_digest("gsm8k") != items_digest("mmlu")
