@@ -22,6 +22,7 @@ from ..workers.remains import die_with_parent
 from .order import Order, Trained
 
 COMMAND = (sys.executable, "-m", "recipesearch.mutation.process")
+_HINT = "; lower mutation.batch, mutation.max_length or mutation.rank"
 _SECONDS = 7 * 24 * 3600.0
 
 
@@ -52,6 +53,8 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
     channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
     order = channel.recv()
+    from ..workers.worker import cause
+
     try:
         from .training import train
 
@@ -60,8 +63,9 @@ def main() -> None:
         channel.send(error)
     except Exception as error:
         traceback.print_exc()
-        words = (str(error).strip() or "no message").splitlines()[0]
-        channel.send(StudyError(f"the training failed: {type(error).__name__}: {words}"))
+        words = cause(error)
+        hint = _HINT if words.startswith("out of memory") else ""
+        channel.send(StudyError(f"the training failed: {words}{hint}"))
 
 
 if __name__ == "__main__":

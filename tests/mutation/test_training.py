@@ -241,15 +241,24 @@ channel = Connection(int(sys.argv[1]))
 channel.send(StudyError(f"no room in {channel.recv().target.name}"))
 """
 
+NO_MEMORY = """
+from recipesearch.mutation import process, training
+def train(order):
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+training.train = train
+process.main()
+"""
+
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
+        (NO_MEMORY, "out of memory: CUDA out of memory.*; lower mutation.batch, mutation.max_length or"),
         ("import os; os.kill(os.getpid(), 9)", "the training of bred failed: crash: .* ended by SIGKILL"),
         ("raise SystemExit('boom')", "the training of bred failed: crash: .* exit code 1 .boom; log: "),
         (SENDS, "^no room in bred$"),
     ],
-    ids=["killed", "ended", "told"],
+    ids=["no memory", "killed", "ended", "told"],
 )
 def test_a_training_process_that_dies_is_told_with_the_cause(order, tmp_path, monkeypatch, code, words):
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", code))
