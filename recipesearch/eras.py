@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .errors import PlanError, RefusedInput, StudyError
+from .errors import PlanError, StudyError
 from .plan import FRONT, ROOM_OPTIONS, Plan
 from .preflight import Member, Preflight, preflight
 from .recipe import Parent
@@ -168,12 +168,7 @@ def _hash(text: str) -> str:
 
 def _member(checked: Preflight, results: Results, reference: str) -> Member:
     row = _chosen(results, reference.removeprefix(FRONT))
-    recipe = checked.space.express(row.genome)
-    if recipe.digest != row.recipe:
-        raise RefusedInput(
-            f"'{reference}' is trial {row.number} of {checked.plan.name}, which was scored with other "
-            "parents: one has changed since; restore it, or search again under a new name"
-        )
+    recipe = checked.recipe_of(row.number, row.genome, row.recipe)
     return Member(
         Parent(recipe.digest, recipe), checked.plan.name, row.number, references=checked.references()
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
 from .errors import PlanError, RefusedInput
@@ -16,7 +17,7 @@ from .merging.parents import identify, locate
 from .merging.shapes import shapes
 from .merging.tokenizers import Settled
 from .plan import FRONT, EnginePlan, Plan
-from .recipe import Parent, Tokenizer
+from .recipe import Parent, Recipe, Tokenizer
 from .samplers.fit import Choice, choose
 from .space.kinds import Space, open_space
 from .space.places import Parts
@@ -65,6 +66,19 @@ class Preflight:
         earlier = {p: ref for member in self.front.values() for p, ref in member.references.items()}
         named = zip(self.pool.parents.values(), self.plan.parents.values(), strict=True)
         return earlier | {parent: reference for parent, reference in named if reference not in self.front}
+
+    def recipe_of(self, trial: int, genome: Mapping[str, Any], digest: str | None) -> Recipe:
+        """A trial's recipe, found anew from its genome; ``digest`` is that which it was scored under.
+
+        Raises RefusedInput if that is another one: a parent has changed since.
+        """
+        recipe = self.space.express(genome)
+        if recipe.digest != digest:
+            raise RefusedInput(
+                f"trial {trial} of {self.plan.name} was scored with other parents: one has changed since; "
+                "restore it, or search again under a new name"
+            )
+        return recipe
 
 
 def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: bool = True) -> Preflight:

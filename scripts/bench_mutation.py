@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     heads = ["zoo", "mutation", "addition B", "p", "reading B", "p", "addition A", "KL", "gate", "seconds"]
-    print(f"| {' | '.join(heads)} |\\n|{'---|' * len(heads)}")
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for zoo in arguments.zoos:
         with tempfile.TemporaryDirectory() as folder:
             for cells in _mutants(Path(folder), zoo, arguments.trials):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlanError, RefusedInput
+from ..errors import PlanError, StudyError
 from ..plan import MutationPlan, Plan, load_plans, read_section
 from .output import line, note, out, print_json
 from .viewing import open_study
@@ -36,11 +36,9 @@ def mutate(
     plans = plans or [_with_settings(study, stored, settings, preference)]
     row = results.row(trial)
     checked = open_preflight(plans[0])
-    recipe = checked.space.express(row.genome)
-    if row.values is None or recipe.digest != row.recipe:
-        raise RefusedInput(
-            f"trial {trial} has no score, or was scored with other parents; choose another one"
-        )
+    if row.values is None:
+        raise StudyError(f"trial {trial} has no score ({row.cause or row.state}); mutate another one")
+    recipe = checked.recipe_of(trial, row.genome, row.recipe)
     told = [_told(bred, plans[0]) for bred in _bred(plans, checked, Elite.of(recipe, trial, "named"))]
     if as_json:
         print_json(told if sweep else told[0])

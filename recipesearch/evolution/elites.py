@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Iterator
+from random import Random
 
 import numpy as np
 
@@ -19,10 +18,10 @@ def elites(checked: Preflight, results: Results) -> list[Elite]:
     """An era's elites, as many as its plan says, best first."""
     plan = checked.plan
     assert plan.mutation is not None
-    text = f"{plan.search.seed}/{plan.era}/elites"
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-    chosen = choose(results, plan.mutation.elites, plan.mutation.random, seed)
-    return [Elite.of(checked.space.express(row.genome), row.number, rule) for row, rule in chosen]
+    chance = Random(f"{plan.search.seed}/{plan.era}/elites")
+    chosen = choose(results, plan.mutation.elites, plan.mutation.random, chance)
+    found = ((checked.recipe_of(row.number, row.genome, row.recipe), row, rule) for row, rule in chosen)
+    return [Elite.of(recipe, row.number, rule) for recipe, row, rule in found]
 
 
 def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mutation]:
@@ -36,11 +35,11 @@ def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mu
     return [m for m in wanted if not (was := judged[m.key]) or was.study == plan.name][: how.mutants]
 
 
-def choose(results: Results, count: int, share: float, seed: int) -> list[tuple[Row, str]]:
+def choose(results: Results, count: int, share: float, chance: Random) -> list[tuple[Row, str]]:
     """Up to ``count`` scored recipes, each once, with the rules that chose them, best first.
 
     The knee, the best in each objective, then the front by falling contribution to its hypervolume; and a
-    ``share`` of them at random from the others, as EvoMerge asks (2402.00070), by ``seed``.
+    ``share`` of them from the others by ``chance``, as EvoMerge asks (2402.00070).
     """
     at_random = round(count * share)
     chosen: dict[str | None, tuple[Row, str]] = {}
@@ -48,7 +47,7 @@ def choose(results: Results, count: int, share: float, seed: int) -> list[tuple[
         if len(chosen) < count - at_random:
             chosen.setdefault(row.recipe, (row, rule))
     others = [row for row in results.eligible if row.recipe not in chosen]
-    drawn = random.Random(seed).sample(others, min(len(others), count - len(chosen)))
+    drawn = chance.sample(others, min(len(others), count - len(chosen)))
     return [*chosen.values(), *((row, "random") for row in drawn)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
         return [
             *inherited(results.front, before.name, space),
             *averages(pairs, space),
-            *immigrants(strangers, space, f"{plan.search.seed}/{plan.era}"),
+            *immigrants(strangers, space, Random(f"{plan.search.seed}/{plan.era}/immigrants")),
         ]
 
     return Opening(plan.model_copy(update={"parents": parents}), seeds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -34,10 +34,9 @@ def averages(pairs: Sequence[tuple[str, str]], space: Space) -> list[Labelled]:
     return [(label, genome) for label, genome in named if genome is not None]
 
 
-def immigrants(count: int, space: Space, seed: str) -> list[Labelled]:
-    """Random genomes, by ``seed``: new blood in a first generation that would all be seeds."""
-    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
-    draws = create_study(sampler=RandomSampler(seed=number))
+def immigrants(count: int, space: Space, chance: Random) -> list[Labelled]:
+    """Random genomes: new blood in a first generation that would all be seeds."""
+    draws = create_study(sampler=RandomSampler(seed=chance.getrandbits(31)))
     return [(f"immigrant {place}", draws.ask(space.genes).params) for place in range(count)]
 
 

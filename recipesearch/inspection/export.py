@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import RefusedInput, StudyError
+from ..errors import StudyError
 from ..files import write_text
 from ..plan import Plan
 from ..preflight import Preflight
@@ -38,12 +38,7 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
     """
     if row.values is None or row.recipe is None:
         raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")
-    recipe = checked.space.express(row.genome)
-    if recipe.digest != row.recipe:
-        raise RefusedInput(
-            f"trial {row.number} was scored with other parents: one has changed since; restore it, "
-            "or search again under a new name"
-        )
+    recipe = checked.recipe_of(row.number, row.genome, row.recipe)
     references = _references(checked, recipe, folder, portable)
     conditions, refer = conditions_of(results.identity), references.__getitem__
     provenance = _provenance(checked, results, row)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..errors import RefusedInput, StudyError
+from ..errors import StudyError
 from ..preflight import Preflight
 from ..recipe import Parent, Recipe
 from ..study.results import Results, Row
@@ -81,13 +81,7 @@ def trace(checked: Preflight, results: Results, row: Row) -> Lineage:
     """
     if row.recipe is None:
         raise StudyError(f"trial {row.number} has no recipe yet; run the study first")
-    recipe = checked.space.express(row.genome)
-    if recipe.digest != row.recipe:
-        raise RefusedInput(
-            f"trial {row.number} was scored with other parents: one has changed since; restore it, "
-            "or search again under a new name"
-        )
-    family = walk(recipe)
+    family = walk(checked.recipe_of(row.number, row.genome, row.recipe))
     records = read_records(checked.plan, results, family.models)
     plan = checked.plan
     nodes = {family.root: _found(family.root, told_trial(plan, records.eras[plan.name], results, row))}

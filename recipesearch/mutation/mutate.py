@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
@@ -88,8 +88,8 @@ class Breeder:
         """
         require_mutable(self._plan)
         variant = elite.rule if elite.trial is None else ""
-        text = f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
+        chance = Random(f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}")
+        seed = chance.getrandbits(31)
         return Mutation(elite, plan, seed, self._key(elite.parent, plan, seed))
 
     def is_trained(self, mutation: Mutation) -> bool:

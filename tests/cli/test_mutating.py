@@ -120,7 +120,7 @@ def test_a_trial_without_a_score_is_refused(
     edit(study, search={"trials": 4, "population": 4, "seed": 1})
     command("run", study)
     ended = command("mutate", study, "--trial", 3)
-    assert ended.code == 3
+    assert ended.code == 4
     assert "trial 3 has no score" in ended.err
 
 

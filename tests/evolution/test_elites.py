@@ -1,5 +1,6 @@
 """Elites: the rules that choose them, on made-up results."""
 
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,7 @@ def results_of(values: dict[str, tuple[float, float]]) -> Results:
 
 
 def chosen(count: int, share: float, seed: int = 0) -> list[tuple[str | None, str]]:
-    return [(row.recipe, rule) for row, rule in choose(results_of(VALUES), count, share, seed)]
+    return [(row.recipe, rule) for row, rule in choose(results_of(VALUES), count, share, Random(seed))]
 
 
 def test_the_knee_then_the_best_then_who_adds_most() -> None:

@@ -1,6 +1,7 @@
 """What an era's search begins with."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -57,8 +58,8 @@ def test_mates_are_averaged() -> None:
 @pytest.mark.parametrize("methods", [("linear",), ("linear", "slerp")])
 def test_immigrants_are_complete_genomes_and_follow_from_their_seed(methods: tuple[str, ...]) -> None:
     space = space_of("a", "b", "c", methods=methods)
-    found = immigrants(3, space, "1/evo.e2")
+    found = immigrants(3, space, Random("1/e2"))
     assert [label for label, _ in found] == ["immigrant 0", "immigrant 1", "immigrant 2"]
     assert len({space.express(genome).digest for _, genome in found}) == 3
-    assert found == immigrants(3, space, "1/evo.e2")
-    assert found != immigrants(3, space, "1/evo.e3")
+    assert found == immigrants(3, space, Random("1/e2"))
+    assert found != immigrants(3, space, Random("1/e3"))
