@@ -20,12 +20,18 @@ _FEWSHOT_SEED = 1234  # simple_evaluate's default
 
 
 class RequestForm:
-    """A task's documents by number, their ``instances``, and how the filled-in answers become a TaskScore."""
+    """A task's documents by number, their ``instances``, and how the filled-in answers become a TaskScore.
 
-    def __init__(self, loaded: LoadedTask, lm: LM, chat_template: bool) -> None:
+    ``only``: the places of the documents to ask, which are then numbered among themselves, as in lm-eval.
+    """
+
+    def __init__(
+        self, loaded: LoadedTask, lm: LM, chat_template: bool, only: list[int] | None = None
+    ) -> None:
         task = loaded.task
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)  # here: building draws from it
         task.build_all_requests(
+            samples=only,
             rank=0,
             world_size=1,
             apply_chat_template=chat_template,
@@ -35,7 +41,7 @@ class RequestForm:
         )
         self.task, self._hash = task, loaded.hash
         self.instances: list[Instance] = task.instances
-        self.docs = dict(task.doc_iterator(rank=0, limit=None, world_size=1))
+        self.docs = dict(task.doc_iterator(rank=0, limit=None, world_size=1, samples=only))
         self.requests: dict[int, list[Instance]] = defaultdict(list)
         for instance in sorted(self.instances, key=lambda instance: instance.idx):
             self.requests[instance.doc_id].append(instance)

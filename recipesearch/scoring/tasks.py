@@ -50,6 +50,11 @@ def generates(task: Task) -> bool:
     return str(task.OUTPUT_TYPE) == "generate_until"
 
 
+def chooses(task: Task) -> bool:
+    """Whether the model chooses among stated answers to the task's items."""
+    return str(task.OUTPUT_TYPE) == "multiple_choice"
+
+
 Loaded = LoadedTask | LoadedFunction | LoadedModel
 
 

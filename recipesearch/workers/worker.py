@@ -16,7 +16,8 @@ from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, Tri
 from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
-from ..scoring.preferences import Preferences, Wanted, mine, require_minable
+from ..scoring.mining import mine
+from ..scoring.preferences import Preferences, Wanted, require_minable
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
