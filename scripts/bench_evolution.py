@@ -62,7 +62,7 @@ class Count:
     def __init__(self) -> None:
         self.passes = 0
 
-    def worker(self, items: int, mined: int) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
+    def worker(self, items: int) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
         """Opens workers in this process whose scores and mining are counted."""
         count = self
 
@@ -72,8 +72,18 @@ class Count:
                 return super().score(recipe, held_out)
 
             def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Any) -> Any:
-                count.passes += mined * wanted.samples * TOKENS
-                return super().mine(recipe, tasks, wanted)
+                lm: Any = self._engine.lm
+                ask = lm.generate_until
+
+                def counted(requests: Sequence[Any], **options: Any) -> Any:
+                    count.passes += len(requests) * TOKENS
+                    return ask(requests, **options)
+
+                lm.generate_until = counted
+                try:
+                    return super().mine(recipe, tasks, wanted)
+                finally:
+                    del lm.generate_until
 
         return Counted
 
@@ -191,7 +201,7 @@ class Bench:
     # -- of one arm
 
     def _open(self, count: Count) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
-        return count.worker(SEARCH_ITEMS, 2 * self._arguments.items)
+        return count.worker(SEARCH_ITEMS)
 
     def _start(self, plan: Plan, start: str) -> Parent:
         """The better parent by its mean on search items, or the parents' average."""
