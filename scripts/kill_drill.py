@@ -3,7 +3,7 @@
     python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid | --evolve]
 
 With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill
-waits for the change of eras (while there is one to come). With --evolve it has four, between which winners
+waits for the change of eras (while there is one to come). With --evolve it has eight, between which winners
 are mutated by DPO, and every third kill waits for a training. Ends with exit code 1 if a finished score was
 lost, changed or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING,
 if the recipes, the parents or the mutants differ from an uninterrupted run's, if the second era's parent is
@@ -59,10 +59,10 @@ name: {name}
 parents: {{math: "zoo:math", lang: "zoo:lang"}}
 space: {{weights: {{methods: [linear], layer_groups: 4}}}}
 preference: ["zoo:tasks/addition_b_preference.yaml"]
-mutation: {{eras: 4, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, steps: 40, immigrants: 2}}
+mutation: {{eras: 8, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, steps: 40, immigrants: 2}}
 """
 HEADS = {"hybrid": HYBRID, "evolve": EVOLVE}
-ERAS = {"plain": 1, "hybrid": 2, "evolve": 4}
+ERAS = {"plain": 1, "hybrid": 2, "evolve": 8}
 _TRAINING = "recipesearch.mutation.process"
 _TRAINING_SECONDS = 8.0
 _CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
