@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .processes import alive, own_mark
+
+_PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<mark>\d+-\d*)\.[^.]+\.partial")
 
 
 def cache_dir() -> Path:
@@ -41,12 +47,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Everything is synced before the rename, so that ``target`` is complete or absent, also after a crash.
     Raises FileExistsError if ``target`` exists and is not empty. A folder left by a killed process keeps
-    its ``.partial`` name and is never read.
+    its ``.partial`` name, is never read, and is removed when the next one is begun beside it.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is not empty; name a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+    remove_abandoned(target.parent)
+    prefix = f".{target.name}.{_host()}-{own_mark()}."
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix, suffix=".partial"))
     try:
         yield partial
         partial.chmod(0o755)
@@ -57,6 +65,26 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _fsync(target.parent)
+
+
+def remove_abandoned(folder: Path, *, locked: bool = False) -> None:
+    """Removes what killed processes of this host have left of whole folders in ``folder``.
+
+    Other hosts' stay, since nothing here knows whether their processes live; unless ``folder`` is ``locked``
+    by the caller, so that nobody else can be at work there.
+    """
+    for partial in folder.glob(".*.partial"):
+        if locked or _is_abandoned(partial.name):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_abandoned(name: str) -> bool:
+    owner = _PARTIAL.fullmatch(name)
+    return owner is not None and owner["host"] == _host() and not alive(owner["mark"])
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")  # dots part a partial folder's name
 
 
 def _fsync(path: Path) -> None:

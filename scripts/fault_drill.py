@@ -30,6 +30,7 @@ import yaml
 from recipesearch import search
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import load_plan
+from recipesearch.processes import stat
 from recipesearch.study.results import Results, open_results
 from recipesearch.workers import remains
 from recipesearch.workers.supervisor import Supervised
@@ -185,9 +186,7 @@ def _has_scored(file: Path) -> bool:
 
 
 def _children(process: int) -> list[int]:
-    return [
-        int(p.name) for p in Path("/proc").glob("[0-9]*") if remains._stat(int(p.name))[1:2] == [str(process)]
-    ]
+    return [int(p.name) for p in Path("/proc").glob("[0-9]*") if stat(int(p.name))[1:2] == [str(process)]]
 
 
 def _segments() -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, StudyError
+from ..files import remove_abandoned
 from ..plan import MutationPlan, Plan, load_plans, read_section
 from .output import line, note, out, print_json
 from .viewing import open_study
@@ -54,7 +55,6 @@ def mutate(
 
 def _bred(plans: Sequence[Plan], checked: Preflight, elite: Elite) -> list[Bred]:
     """The elite's mutants, one for each plan; what two of them learn from is mined once."""
-    from ..mutation.bred import remove_partial
     from ..mutation.mutate import Breeder, Means
     from ..mutation.process import train_apart
     from ..study.storage import open_storage, sole_runner
@@ -64,7 +64,7 @@ def _bred(plans: Sequence[Plan], checked: Preflight, elite: Elite) -> list[Bred]
     breeder = Breeder(plans[0], Means(storage.engine, Supervised, train_apart))
     mutations = [breeder.mutation(elite, plan.mutation) for plan in plans if plan.mutation]
     with sole_runner(storage, plans[0].whole_name):
-        remove_partial(plans[0])
+        remove_abandoned(plans[0].bred, locked=True)
         waiting = [mutation for mutation in mutations if not breeder.is_trained(mutation)]
         mined: dict[Wanted, Preferences] = {}
         if waiting:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..diversity import converged, generations
 from ..eras import begun
 from ..errors import RefusedInput, SpaceUsedUp, TrialFailed
-from ..mutation.bred import remove_partial
+from ..files import remove_abandoned
 from ..mutation.mutate import Breeder, Means, Mutation, Train, require_mutable
 from ..mutation.process import train_apart
 from ..plan import Plan
@@ -50,7 +50,7 @@ def evolve(
     require_same_population(plans[0])
     storage = open_storage(plans[0].storage_url)
     with sole_runner(storage, plans[0].whole_name):  # the eras' own locks leave out what is between them
-        remove_partial(plans[0])
+        remove_abandoned(plans[0].bred, locked=True)
         first = max((place for place, plan in enumerate(plans) if begun(plan)), default=0)
         for place in range(first, len(plans)):
             results = _run_era(plans, place, observe, Means(storage.engine, open_worker, train))

@@ -82,11 +82,11 @@ def settled(recipe: Recipe) -> Recipe:
 
 def _write_adapted(parent: Parent, target: Path) -> None:
     """The adapter merged into its model by mergekit's own code, which would trust a half-written folder:
-    so it works in a folder that nobody else sees."""
+    so it works in a folder that nobody else sees, within the partial one: a kill leaves no other."""
     source = parent.source
     digest = source.digest if isinstance(source, Recipe) else parent.digest
     plain = _directory(Parent(digest, source, parent.revision))
-    with whole_folder(target) as partial, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with whole_folder(target) as partial, tempfile.TemporaryDirectory(dir=partial) as scratch:
         reference = ModelReference.parse(f"{plain}+{parent.adapter}")
         shutil.copytree(reference.merged(cache_dir=scratch).local_path(), partial, dirs_exist_ok=True)
         for file in plain.iterdir():

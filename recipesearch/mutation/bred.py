@@ -28,14 +28,6 @@ def keep(plan: Plan, parent: Parent, origin: Mapping[str, Any]) -> str:
     return _refer(parent, plan.bred, Path(os.path.relpath(plan.bred, plan.folder.absolute())))
 
 
-def remove_partial(plan: Plan) -> None:
-    """Removes what a killed training has left: folders that never became whole."""
-    import shutil
-
-    for left in plan.bred.glob(".*.partial") if plan.bred.is_dir() else ():
-        shutil.rmtree(left, ignore_errors=True)
-
-
 def _write(folder: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
     target = folder / _file(recipe)
     if target.exists():

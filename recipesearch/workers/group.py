@@ -15,7 +15,8 @@ from typing import Any
 
 from ..errors import TrialFailed
 from ..files import cache_dir
-from .remains import MARK, drop_record, end_group, remove_stale, supervisor_mark, write_record
+from ..processes import own_mark
+from .remains import MARK, drop_record, end_group, remove_stale, write_record
 
 _GUARD = (sys.executable, "-m", "recipesearch.workers.guard")
 _END_SECONDS = 20.0
@@ -47,7 +48,7 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=os.environ | {MARK: supervisor_mark()},
+                env=os.environ | {MARK: own_mark()},
             )
         os.close(lifeline)
         theirs.close()

@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..processes import alive, own_mark, stat
+
 MARK = "RECIPESEARCH_WORKER"  # in a worker's environment: who started it
 _PROC, _SHARED = Path("/proc"), "/dev/shm/"
 # As Python, torch, vLLM and NCCL name theirs: other files there are a user's, parents' weights perhaps.
@@ -77,16 +79,11 @@ def shared_memory(processes: Iterable[int]) -> set[str]:
     return found
 
 
-def supervisor_mark() -> str:
-    """This process's mark: its number and its start, since numbers are used again."""
-    return f"{os.getpid()}-{_start_time(os.getpid())}"
-
-
 def write_record(folder: Path, group: int) -> None:
     """Notes a group and its segments for the day when supervisor and guard are both killed."""
     record = _record(folder, group)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"group": group, "mark": supervisor_mark(), "segments": sorted(group_memory(group))}
+    content = {"group": group, "mark": own_mark(), "segments": sorted(group_memory(group))}
     temporary = record.with_suffix(".partial")
     temporary.write_text(json.dumps(content))
     temporary.replace(record)
@@ -103,7 +100,7 @@ def remove_stale(folder: Path) -> None:
     """Removes what the groups noted in ``folder`` left behind, if their supervisors are gone."""
     for record in folder.glob("*.json"):
         content = _read(record)
-        if not content or _alive(content["mark"]):
+        if not content or alive(content["mark"]):
             continue
         group = content["group"]
         if any(_marked(process, content["mark"]) for process in _members(group, None)):
@@ -127,29 +124,10 @@ def _members(group: int, spare: int | None) -> list[int]:
     """The group's living processes; zombies have ended and hold nothing."""
     found = []
     for entry in _PROC.glob("[0-9]*"):
-        fields = _stat(int(entry.name))
+        fields = stat(int(entry.name))
         if fields and int(fields[2]) == group and fields[0] != "Z" and int(entry.name) != spare:
             found.append(int(entry.name))
     return found
-
-
-def _stat(process: int) -> list[str]:
-    """The fields of /proc/N/stat after the name: state, parent, group...; empty if there is no such."""
-    try:
-        # Bytes: a name is cut after fifteen of them, within a letter too.
-        return os.fsdecode((_PROC / str(process) / "stat").read_bytes()).rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _start_time(process: int) -> str:
-    fields = _stat(process)
-    return fields[19] if fields else ""
-
-
-def _alive(mark: str) -> bool:
-    process, _, started = mark.partition("-")
-    return bool(started) and _start_time(int(process)) == started
 
 
 def _marked(process: int, mark: str) -> bool:

@@ -47,7 +47,7 @@ def edit(study: Path, **changes: Any) -> None:
 
 
 def test_a_trial_is_mutated_and_the_reference_names_the_mutant(command: Command, study: Path) -> None:
-    left = study.parent / "study.parents" / ".0123.abc.partial"
+    left = study.parent / "study.parents" / ".0123.elsewhere-1-1.abc.partial"
     left.mkdir(parents=True)
     done = command("mutate", study, "--trial", 2, *SHORT, "--json")
     assert done.code == 0, done.err

@@ -208,8 +208,9 @@ def test_a_winner_of_mutants_is_rebuilt_by_stock_tools(evolved: Evolved, tmp_pat
 
 
 def test_what_a_killed_training_left_is_removed(make_plans: MakePlans) -> None:
+    """On another host too: the study's lock says that nobody is at work there."""
     plans = make_plans()
-    left = plans[0].bred / ".0123456789abcdef.x.partial"
+    left = plans[0].bred / ".0123456789abcdef.elsewhere-1-1.x.partial"
     left.mkdir(parents=True)
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)

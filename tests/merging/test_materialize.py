@@ -176,6 +176,23 @@ def test_an_adapter_on_a_recipe_is_applied_to_the_recipes_model(family, zoo, ada
     assert directories([adapted, plain]) == folders
 
 
+def test_all_that_mergekit_writes_of_an_adapted_model_lies_in_one_partial_folder(zoo, adapter, monkeypatch):
+    """So that a kill leaves nothing that is not recognised."""
+    from mergekit.common import ModelReference
+
+    merged, seen = ModelReference.merged, []
+
+    def look(self, **arguments):
+        done = merged(self, **arguments)
+        seen.extend(path.name for path in (cache_dir() / "models").iterdir())
+        return done
+
+    monkeypatch.setattr(ModelReference, "merged", look)
+    directories([identify(f"{zoo / 'math'}+{adapter}", zoo)])
+    (name,) = seen
+    assert name.endswith(".partial")
+
+
 def test_an_adapter_that_does_not_fit_leaves_nothing_in_the_cache(zoo, adapter, tmp_path):
     broken = shutil.copytree(adapter, tmp_path / "broken")
     (broken / "adapter_model.safetensors").write_bytes(b"no")

@@ -11,7 +11,7 @@ pytest.importorskip("trl")
 
 from recipesearch.errors import PlanError, WorkerLost
 from recipesearch.merging.parents import adapted, identify, read_recipe
-from recipesearch.mutation.bred import keep, remove_partial
+from recipesearch.mutation.bred import keep
 from recipesearch.mutation.mutate import Breeder, Elite, Means
 from recipesearch.mutation.training import train
 from recipesearch.plan import ObjectivePlan
@@ -301,14 +301,3 @@ def test_a_recipe_that_is_there_stays_as_it_is(plan, family):
     for trial in (1, 2):
         keep(plan, Parent(recipe.digest, recipe), {"trial": trial})
     assert read_recipe(plan.bred / f"{recipe.digest[:16]}.yaml")[1]["trial"] == 1
-
-
-def test_what_a_killed_training_has_left_is_removed_and_nothing_else(plan):
-    remove_partial(plan)
-    left, whole = plan.bred / ".0123.abc.partial", plan.bred / "0123"
-    for folder in (left, whole):
-        folder.mkdir(parents=True)
-        (folder / "adapter_config.json").touch()
-    (plan.bred / "recipe.yaml").touch()
-    remove_partial(plan)
-    assert {path.name for path in plan.bred.iterdir()} == {"0123", "recipe.yaml"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import IGNORING, MAPPING, WAITING, alive, living, within
 
+from recipesearch.processes import own_mark
 from recipesearch.workers import remains
 
 Stranger = Callable[..., subprocess.Popen[str]]
@@ -147,7 +148,7 @@ def test_what_a_lost_supervisor_left_is_removed(stranger: Stranger, records: Pat
 def test_what_a_living_supervisor_noted_is_left_alone(
     stranger: Stranger, records: Path, segment: Path
 ) -> None:
-    mark = remains.supervisor_mark()
+    mark = own_mark()
     child = stranger(MAPPING, segment, RECIPESEARCH_WORKER=mark)
     remains.write_record(records, child.pid)
     record = records / f"{child.pid}.json"

@@ -15,10 +15,11 @@ from recipesearch import cli, search
 from recipesearch.errors import TrialFailed
 from recipesearch.files import cache_dir
 from recipesearch.plan import Plan
+from recipesearch.processes import own_mark
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.search import Progress
 from recipesearch.study.results import Results, open_results
-from recipesearch.workers.remains import MARK, supervisor_mark
+from recipesearch.workers.remains import MARK
 from recipesearch.workers.supervisor import Supervised
 from recipesearch.workers.worker import Worker
 
@@ -46,7 +47,7 @@ def history(results: Results) -> list[tuple[Any, ...]]:
 
 def marked() -> list[int]:
     """The living worker processes of this process, by their environment."""
-    wanted = f"{MARK}={supervisor_mark()}".encode()
+    wanted = f"{MARK}={own_mark()}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
