@@ -18,7 +18,7 @@ _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
 
 
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:
-    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts.
+    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts; a loop's in all eras.
 
     Memory is that of the resident parents, the live model and vLLM's KV cache (see ``memory.Need``); scoring
     comes on top. Time is not estimated: it depends on the machine, and a run's progress line tells it after
@@ -26,28 +26,33 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     """
     plan = checked.plan
     needed = need(*in_memory(plan, checked.checkpoints))
+    eras = plan.mutation.eras if plan.mutation else 1
+    recipes, growth = eras * plan.search.trials, plan.most_parents / len(checked.checkpoints)
     return {
         "architecture": next(iter(checked.checkpoints.values())).architecture,
         "layers": checked.pool.layers,
         **({"path_layers": list(plan.space.layers.depth)} if plan.space.layers else {}),
         "parents": len(checked.checkpoints),
+        **({"eras": eras, "most_parents": plan.most_parents} if plan.evolves else {}),
         "genes": len(checked.space.genes),
         "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
-        "recipes": plan.search.trials,
+        "recipes": recipes,
         "items_per_recipe": items,
         "memory_bytes": needed.total,
         "parents_bytes": needed.parents,
         "model_bytes": needed.model,
         "cache_bytes": needed.cache,
-        "database_bytes": plan.search.trials * (_trial_bytes(checked.space) + items * _ITEM_BYTES),
+        "database_bytes": recipes * (_trial_bytes(checked.space, growth) + items * _ITEM_BYTES),
         "merged_model_bytes": needed.model,
         **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
     }
 
 
-def _trial_bytes(space: Space) -> int:
-    """What a trial's rows take; Optuna keeps each gene's distribution with its value."""
-    return _TRIAL_BYTES + sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
+def _trial_bytes(space: Space, growth: float) -> int:
+    """What a trial's rows take; Optuna keeps each gene's distribution with its value. Genes grow in number as
+    parents do."""
+    genes = sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
+    return _TRIAL_BYTES + round(growth * genes)
 
 
 def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:

@@ -53,13 +53,13 @@ class Need:
 
 
 def require_memory(
-    checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None
+    checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None, places: int = 0
 ) -> Need:
     """What the study needs, as in ``need``. Raises RefusedInput if this machine has less than that to give.
 
     Where the available memory cannot be known, nothing is refused.
     """
-    needed = need(checkpoints, engine, live)
+    needed = need(checkpoints, engine, live, places)
     device = _present(engine.device)
     parents = needed.parents - (needed.mapped if device == "cpu" else 0)
     required = parents + needed.model + needed.cache
@@ -68,6 +68,7 @@ def require_memory(
         return needed
     steps = {
         "fewer parents": parents > 0,
+        "a smaller mutation.pool": device == "cuda" and places > len(checkpoints),
         "the engine.dtype that the parents are stored in": device == "cpu" and parents > 0,
         "a smaller engine.dtype": device == "cuda" and engine.dtype == "float32",
         "a smaller engine.options.max_model_len or kv_cache_memory_bytes": needed.cache > 0,
@@ -80,10 +81,13 @@ def require_memory(
     )
 
 
-def need(checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None) -> Need:
+def need(
+    checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None, places: int = 0
+) -> Need:
     """What a study over these parents keeps in memory; ``live`` is like the live model at its largest.
 
-    Unless stated, it is as large as the largest parent, and has the config of the first.
+    Unless stated, it is as large as the largest parent, and has the config of the first. ``places`` are those
+    for parents; who is not bred yet counts like the largest, and is stored in the plan's dtype.
 
     Every rank of a tensor-parallel engine holds all the parents, and a share of the model and the cache.
     Raises RefusedInput if the config does not tell the cache's size.
@@ -91,10 +95,11 @@ def need(checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint
     ranks = _ranks(engine)
     weights = [weight_bytes(checkpoint, engine.dtype) for checkpoint in checkpoints]
     mapped = sum(_bytes_stored_as(checkpoint, engine.dtype) for checkpoint in checkpoints)
+    unbred = max(0, places - len(weights)) * max(weights, default=0)
     first = live or next(iter(checkpoints), None)
     cache = _cache_bytes(first.config, engine) if first else 0
     model = weight_bytes(live, engine.dtype) if live else max(weights, default=0)
-    return Need(ranks * sum(weights), model, cache, ranks * mapped)
+    return Need(ranks * (sum(weights) + unbred), model, cache, ranks * (mapped + unbred))
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:

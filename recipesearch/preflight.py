@@ -162,14 +162,16 @@ def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
 
 def in_memory(
     plan: Plan, checkpoints: Mapping[str, Checkpoint]
-) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None]:
-    """What ``memory.need`` takes: the parents, the engine, and the largest live model if it is none of them.
+) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None, int]:
+    """What ``memory.need`` takes: the parents, the engine, the largest live model if it is none of them, and
+    the places for parents that are not bred yet.
 
     The parent that gives the live model its config comes first.
     """
     parents = [checkpoints[name] for name in donor_first(plan) if name in checkpoints]
     deepest = plan.space.layers.depth[1] if plan.space.layers else 0
-    return parents, plan.engine, parents[0].with_depth(deepest) if parents and deepest else None
+    live = parents[0].with_depth(deepest) if parents and deepest else None
+    return parents, plan.engine, live, plan.most_parents if plan.evolves else 0
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from recipesearch.memory import (
 )
 from recipesearch.merging.headers import Checkpoint, TensorHeader, read_checkpoint
 from recipesearch.merging.parents import locate
-from recipesearch.plan import EnginePlan, Plan
+from recipesearch.plan import EnginePlan, Plan, load_plans
 from recipesearch.preflight import preflight
 
 GIB = 1 << 30
@@ -361,6 +362,60 @@ def test_check_tells_the_parts_of_the_memory(
     size = weight_bytes(read_checkpoint(zoo / "math"), "float32")
     assert [data[f"{part}_bytes"] for part in ("parents", "model", "cache")] == [2 * size, size, 0]
     assert data["memory_bytes"] == 3 * size
+
+
+@pytest.fixture
+def loop(make_plan: MakePlan, small_tasks: dict[str, str]) -> Callable[..., Plan]:
+    """A function (changes to ``mutation``) -> the first era's plan of a loop."""
+
+    def make(**mutation: Any) -> Plan:
+        plan = make_plan(
+            preference=[small_tasks["addition_b_preference"]], mutation={"eras": 3, "pool": 6} | mutation
+        )
+        return load_plans(plan.folder / "study.yaml")[0]
+
+    return make
+
+
+def test_the_estimate_of_a_loop_is_of_all_eras_with_all_places_taken(
+    loop: Callable[..., Plan], zoo: Path
+) -> None:
+    plan = loop()
+    checked = preflight(plan)
+    told = estimate(checked, 100)
+    alone = estimate(replace(checked, plan=plan.model_copy(update={"mutation": None})), 100)
+    size = weight_bytes(read_checkpoint(zoo / "math"), "float32")
+    assert (told["parents"], told["eras"], told["most_parents"]) == (2, 3, 6)
+    assert [told[f"{part}_bytes"] for part in ("parents", "model", "memory")] == [6 * size, size, 7 * size]
+    assert told["recipes"] == 3 * alone["recipes"] == 3 * plan.search.trials
+    # Parents that are yet to be bred bring genes of their own.
+    assert 3 * alone["database_bytes"] < told["database_bytes"] < 9 * alone["database_bytes"]
+
+
+def test_a_first_population_of_variants_may_be_larger_than_the_pool(loop: Callable[..., Plan]) -> None:
+    variants = {name: {"of": "math"} for name in ("one", "two")}
+    plan = loop(pool=3, variants=variants)
+    assert plan.most_parents == 4
+    assert plan.model_copy(update={"parents": plan.parents | {"one": "zoo:math"}}).most_parents == 4
+    assert plan.model_copy(update={"after": "study.e1"}).most_parents == 3
+
+
+def test_what_is_not_bred_yet_counts_as_the_largest_and_is_mapped_from_its_file() -> None:
+    engine = EnginePlan(dtype="bfloat16")
+    needed = need([checkpoint(1000, "F32"), checkpoint(2000, "BF16")], engine, None, 4)
+    assert (needed.parents, needed.model) == (2 * (1000 + 3 * 2000), 2 * 2000)
+    assert needed.mapped == 2 * 3 * 2000
+    assert need([checkpoint()] * 3, engine, None, 2) == need([checkpoint()] * 3, engine)
+
+
+def test_a_pool_that_no_gpu_holds_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda *_: 10_000)
+    engine = EnginePlan(dtype="bfloat16", device="cuda")
+    assert require_memory([checkpoint()], engine, None, 4).total == 10_000
+    with pytest.raises(RefusedInput, match=r"fewer parents or a smaller mutation\.pool or another machine"):
+        require_memory([checkpoint()], engine, None, 5)
+    with pytest.raises(RefusedInput, match="fewer parents or another machine"):
+        require_memory([checkpoint()] * 5, engine)
 
 
 # -- references without their weights

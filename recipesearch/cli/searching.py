@@ -28,9 +28,7 @@ def init(target: Path) -> None:
 def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) -> None:
     """Prints what a study would need, era by era; every problem is an error with its exit code."""
     plans = load_plans(path, overrides)
-    if plans[
-        0
-    ].evolves:  # what the later eras merge is not known yet, but as many at most as there are places
+    if plans[0].evolves:  # what the later eras merge is not known yet; the first one's estimate is of all
         plans = plans[:1]
     needs = list(_needs_offline(plans) if offline else _needs_of_all(plans))
     if as_json:
@@ -42,7 +40,8 @@ def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) ->
 
     verdict = "fits together" if offline else "ready to run"
     for plan, data in zip(plans, needs, strict=True):
-        out.print(as_table(f"study {plan.name}: {verdict}", [{"": k, "value": v} for k, v in _flat(data)]))
+        name = plan.whole_name if plan.evolves else plan.name
+        out.print(as_table(f"study {name}: {verdict}", [{"": k, "value": v} for k, v in _flat(data)]))
 
 
 def _needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:

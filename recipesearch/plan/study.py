@@ -138,6 +138,14 @@ class Plan(Section):
         return self.mutation is not None and self.mutation.eras > 1
 
     @property
+    def most_parents(self) -> int:
+        """How many parents this era may have, or one after it: a loop's may fill the pool."""
+        if self.mutation is None or not self.evolves:
+            return len(self.parents)
+        variants = self.mutation.variants if self.after is None else ()
+        return max(len({*self.parents, *variants}), self.mutation.pool)
+
+    @property
     def whole_name(self) -> str:
         """The study file's name, of which this plan may be an era."""
         return self.name.removesuffix(f".{self.era}") if self.era else self.name
