@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .processes import alive, own_mark
 
+_SUFFIX = ".partial"
 _PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<mark>\d+-\d*)\.[^.]+\.partial")
 
 
@@ -27,7 +28,7 @@ def cache_dir() -> Path:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole: temp file beside it, fsync, rename. On an error the old file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=_SUFFIX)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
@@ -53,8 +54,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise FileExistsError(f"{target} exists and is not empty; name a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(target.parent)
-    prefix = f".{target.name}.{_host()}-{own_mark()}."
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix, suffix=".partial"))
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target), suffix=_SUFFIX))
     try:
         yield partial
         partial.chmod(0o755)
@@ -68,14 +68,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, *, locked: bool = False) -> None:
-    """Removes what killed processes of this host have left of whole folders in ``folder``.
+    """Removes what killed processes of this host have left of whole folders and files in ``folder``.
 
     Other hosts' stay, since nothing here knows whether their processes live; unless ``folder`` is ``locked``
     by the caller, so that nobody else can be at work there.
     """
-    for partial in folder.glob(".*.partial"):
-        if locked or _is_abandoned(partial.name):
+    for partial in folder.glob(f".*{_SUFFIX}"):
+        if not locked and not _is_abandoned(partial.name):
+            continue
+        if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.{_host()}-{own_mark()}."
 
 
 def _is_abandoned(name: str) -> bool:

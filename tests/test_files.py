@@ -21,12 +21,20 @@ with whole_folder(Path(sys.argv[1])) as partial:
     (partial / "model.safetensors").touch()
     os.kill(os.getpid(), 9)
 """
+KILLED_IN_A_FILE = """
+import os, sys
+from pathlib import Path
+from recipesearch.files import write_text
+
+os.fsync = lambda handle: os.kill(os.getpid(), 9)
+write_text(Path(sys.argv[1]), "recipe")
+"""
 
 
-def killed_while_writing(target: Path) -> Path:
-    """What a process that was killed has left of a folder."""
+def killed_while_writing(target: Path, program: str = KILLED) -> Path:
+    """What a process that was killed has left of a folder or a file."""
     before = set(target.parent.glob("*"))
-    assert subprocess.run([sys.executable, "-c", KILLED, str(target)]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, str(target)]).returncode == -9
     (left,) = set(target.parent.glob("*")) - before
     return left
 
@@ -51,6 +59,13 @@ def test_the_next_folder_beside_it_removes_what_a_killed_process_left(tmp_path: 
     with whole_folder(tmp_path / "next"):
         assert not left.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["next"]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_too(tmp_path: Path) -> None:
+    left = killed_while_writing(tmp_path / "recipe.yaml", KILLED_IN_A_FILE)
+    assert left.name.startswith(".recipe.yaml.")
+    remove_abandoned(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_belongs_to_the_living_or_to_another_host_stays(tmp_path: Path, host: str) -> None:
