@@ -3,13 +3,13 @@
     python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
 
 Parents math and lang; addition and reading in language B; preference items from the train split. The loop
-with population control and without, and with SFT for its mutations. The first one's compute is then that of:
-(a) search over the two parents alone, (b) DPO or SFT of the better parent, again and again, (c) the same of
-their uniform average, (d) the parents' ensemble (log-probabilities averaged at each token; no training, two
-models at each answer). Compute is counted in token passes: one token forward is 1, backward 2. The winner of
-an arm has the best mean of both objectives on search items; its held-out scores are printed, with the passes
-and seconds of the arm. Then, for the loop's arms, by era: best mean, diversity, the mutants' share of the
-front's hypervolume, disk, memory, seconds.
+with population control and without, with settings of mutations that evolve too, and with SFT for mutations.
+The first one's compute is then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
+parent, again and again, (c) the same of their uniform average, (d) the parents' ensemble (log-probabilities
+averaged at each token; no training, two models at each answer). Compute is counted in token passes: one token
+forward is 1, backward 2. The winner of an arm has the best mean of both objectives on search items; its
+held-out scores are printed, with the passes and seconds of the arm. Then, for the loop's arms, by era: best
+mean, diversity, the mutants' share of the front's hypervolume, disk, memory, seconds.
 Prints Markdown. The folder keeps the studies and what was measured: the same command resumes.
 """
 
@@ -53,7 +53,12 @@ KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adap
 CONTROLLED: dict[str, Any] = {"control": "niching", "immigrants": 4, "mates": 2}
 LOOSE: dict[str, Any] = {"control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
 SFT: dict[str, Any] = {"kind": "sft", "learning_rate": 3e-4, "steps": 200}
-LOOPS = {"loop": CONTROLLED, "loop without control": LOOSE, "loop, SFT": {**CONTROLLED, **SFT}}
+LOOPS = {
+    "loop": CONTROLLED,
+    "loop without control": LOOSE,
+    "loop, co-evolved": {**CONTROLLED, "perturb": 0.5},
+    "loop, SFT": {**CONTROLLED, **SFT},
+}
 
 
 class Count:
