@@ -12,7 +12,7 @@ MUTATION = {
     "eras": 3,
     "kind": "sft",
     "learning_rate": 1.0e-3,
-    "steps": 12,
+    "steps": 40,
     "pairs": 64,
     "rank": 4,
     "elites": 3,
