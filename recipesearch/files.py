@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .processes import alive, own_mark
@@ -65,6 +65,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _fsync(target.parent)
+
+
+def remove_folder(target: Path) -> None:
+    """Removes a folder, if it is there: renamed first, so that a kill leaves no half of it under its name."""
+    gone = target.with_name(f"{_prefix(target)}gone{_SUFFIX}")
+    with suppress(FileNotFoundError):
+        os.replace(target, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path, *, locked: bool = False) -> None:

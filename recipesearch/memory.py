@@ -7,6 +7,7 @@ libraries come on top, so what passes here may still be tight. All sizes are in 
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -224,8 +225,12 @@ def _left_on_gpus(ranks: int) -> int | None:
 
 
 def _free_on_gpus() -> list[str]:
-    """Each GPU's free MiB in nvidia-smi's words, which need not be a number; empty without a GPU."""
+    """The free MiB of each GPU that torch will see, in nvidia-smi's words, which need not be a number."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "":
+        return []
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    query += ["-i", visible] if visible else []
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):

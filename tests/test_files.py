@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recipesearch import files
-from recipesearch.files import remove_abandoned, whole_folder
+from recipesearch.files import remove_abandoned, remove_folder, whole_folder
 from recipesearch.processes import own_mark
 
 KILLED = """
@@ -94,6 +94,20 @@ def test_in_a_locked_folder_all_that_is_not_whole_goes(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
     remove_abandoned(tmp_path, locked=True)
     assert {path.name for path in tmp_path.iterdir()} == {"whole", ".hidden", "recipe.yaml"}
+
+
+def test_a_folder_that_is_removed_is_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with whole_folder(tmp_path / "model") as partial:
+        (partial / "a").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed before the first file is gone
+        remove_folder(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+    remove_folder(tmp_path / "model")
+    remove_abandoned(tmp_path, locked=True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_zombie_owns_nothing_any_more(tmp_path: Path) -> None:

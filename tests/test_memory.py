@@ -235,6 +235,14 @@ def test_a_gpu_gives_what_nvidia_smi_calls_free_on_as_many_as_are_used(machine) 
     assert available("cpu") == 1000 * 1024
 
 
+def test_only_the_gpus_that_torch_sees_count(machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("bin/nvidia-smi", '#!/bin/sh\ncase "$*" in *"-i 1") echo 200;; *) echo 81000; echo 200;; esac\n')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert available("cuda") == 200 << 20
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert available("auto") == available("cpu")
+
+
 @pytest.mark.parametrize("script", ["echo [N/A]", "exit 9", "echo; exit 0"])
 def test_a_gpu_that_does_not_tell_is_not_known(machine, script: str) -> None:
     machine("bin/nvidia-smi", f"#!/bin/sh\n{script}\n")

@@ -3,7 +3,9 @@
 app.py        the commands, their arguments and their help; imports nothing heavy
 searching.py  demo, init, check, run, zoo
 mutating.py   mutate
-viewing.py    status, front, show
+sweeping.py   sweep
+viewing.py    status, front, show, diversity
+tracing.py    lineage
 recipes.py    export, merge, verify
 output.py     tables, JSON, the progress line; data to stdout, everything else to stderr
 """

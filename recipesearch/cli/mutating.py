@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlanError, StudyError
+from ..errors import PlanError, StudyError, nearest
 from ..files import remove_abandoned
-from ..plan import MutationPlan, Plan, load_plans, read_section
+from ..plan import TRAINING, MutationPlan, Plan, load_plans, read_section
 from .output import line, note, out, print_json
 from .viewing import open_study
 
@@ -86,6 +86,8 @@ def _swept(sweep: str | None) -> list[tuple[str, str]]:
         raise PlanError(
             f"--sweep {sweep}: write it as key=value,value,..., for instance learning_rate=1e-5,1e-4"
         )
+    if key.removeprefix("mutation.") not in TRAINING:
+        raise PlanError(f"--sweep {key}: it makes no other mutant; {nearest(key, TRAINING)}")
     return [(key, value) for value in dict.fromkeys(v.strip() for v in values.split(","))]
 
 

@@ -71,17 +71,16 @@ def _needs(checked: Preflight) -> dict[str, Any]:
     """What one era would need; loads its tasks."""
     from ..engines.choice import require_runnable
     from ..estimate import estimate
-    from ..workers.goals import load_all_goals
+    from ..workers.goals import load_all_goals, require_mutations
 
     plan = checked.plan
     require_runnable(plan.engine)
     if plan.mutation is not None:
         from ..evolution.variants import require_variants
-        from ..scoring.preferences import require_minable
 
         require_variants(plan)
-        require_minable(plan.all_preferences)
     tasks, _ = load_all_goals(plan)
+    require_mutations(plan)
     items = sum(task.items for task in {task.hash: task for task in tasks}.values())
     data = estimate(checked, items)
     _require_disk(plan, data["database_bytes"])

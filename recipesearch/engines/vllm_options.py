@@ -32,11 +32,12 @@ def prepare_process(device: str, threads: int | None) -> None:
     if device == "cpu":
         # Its one use here would be a kernel that takes 18 s to compile at the first log-probability.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    if threads:
-        import torch
+    import torch
 
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # for the ranks
-        torch.set_num_threads(threads)
+    # Always: left alone, vLLM would set one thread after the parents were built with more, other bits.
+    threads = threads or torch.get_num_threads()
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for the ranks
+    torch.set_num_threads(threads)
     try:
         from vllm.platforms import current_platform
     except ImportError as error:

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..lineage.family import walk
 from ..mutation.mutate import Breeder, Elite
-from ..plan import TRAINING, MutationPlan, Plan
+from ..plan import MutationPlan, Plan
 from ..recipe import Recipe
 
 # What changes, and the least that a whole number may become; 0: it is none.
+_MOST = 8  # times what the plan says of a whole number, at most: those cost memory and time
 _LEAST = {"learning_rate": 0, "beta": 0, "steps": 1, "rank": 1, "pairs": 8}
 
 
@@ -28,10 +29,14 @@ def settings_for(elite: Elite, plan: Plan, breeder: Breeder) -> MutationPlan:
     assert how is not None
     if not how.perturb:
         return how
-    settings = {key: getattr(how, key) for key in TRAINING} | _inherited(elite, breeder)
+    stated = {key: getattr(how, key) for key in _LEAST}
+    inherited = _inherited(elite, breeder)
+    settings = stated | {key: inherited[key] for key in stated if key in inherited}
     chance = random.Random(f"{plan.search.seed}/{elite.parent.digest}/settings")
     for key, least in _LEAST.items():
         value = settings[key] * math.exp(chance.gauss(0.0, how.perturb))
+        if least:
+            value = min(value, stated[key] * _MOST)
         settings[key] = (
             max(int(least), round(value)) if isinstance(settings[key], int) else float(f"{value:.3g}")
         )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..diversity import converged, generations
 from ..eras import begun
-from ..errors import RefusedInput, SpaceUsedUp, TrialFailed
+from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
 from ..files import remove_abandoned
-from ..mutation.mutate import Breeder, Means, Mutation, Train, require_mutable
+from ..mutation.mutate import NOT_ITS_FAULT, Breeder, Means, Mutation, Train, require_mutable
 from ..mutation.process import train_apart
 from ..plan import Plan
 from ..preflight import Preflight
@@ -81,11 +81,13 @@ class _Close:
     def __init__(self, plan: Plan, breeder: Breeder, earlier: Sequence[Plan], *, last: bool) -> None:
         self._plan, self._breeder = plan, breeder
         self._earlier, self._last = earlier, last
+        self._keys: list[str] = []
         self._mined: list[tuple[Mutation, Preferences | None]] = []
 
     def __call__(self, checked: Preflight, results: Results, worker: Scoring) -> None:
         self.results = results
         for mutation in [] if self._last else mutations(checked, results, self._breeder):
+            self._keys.append(mutation.key)
             if self._breeder.judged(mutation):
                 continue
             mined = None
@@ -93,6 +95,10 @@ class _Close:
                 try:
                     mined = self._breeder.mine(mutation, worker)
                 except (RefusedInput, TrialFailed) as refusal:
+                    if str(refusal).startswith(NOT_ITS_FAULT):
+                        raise StudyError(
+                            f"trial {mutation.elite.trial} could not be mined: {refusal}; run again"
+                        ) from refusal
                     _LOG.warning("trial %s is not mutated: %s", mutation.elite.trial, refusal)
                     continue
             self._mined.append((mutation, mined))
@@ -114,9 +120,10 @@ class _Close:
             _LOG.warning("era '%s' ends: mutating trials %s", self._plan.era, chosen)
         for bred in self._breeder.breed(self._mined):
             _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
-        for mutant in self._breeder.mutants.of(self._plan.name):
-            if not mutant.accepted:  # also what a kill has left of it
-                self._breeder.discard(mutant.key)
+        for key in self._keys:
+            mutant = self._breeder.mutants.get(key)
+            if mutant and not mutant.accepted:  # also what a kill has left of it
+                self._breeder.discard(key)
 
     def _gone(self, checked: Preflight) -> set[str]:
         """The parents of earlier eras, and what was mutated there, that are not among this one's parents."""

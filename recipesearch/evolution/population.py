@@ -82,9 +82,10 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
     how = plan.mutation
     assert how is not None
     gains = item_gains(results, [candidate.recipe for candidate in candidates])
-    # Who could not be scored alone cannot be judged, and stays, as the base does.
+    # Who was not scored alone cannot be judged by the others' items, and stays, as the base does.
     unknown = [bool(np.isnan(row).all()) for row in gains]
-    always = {i for i, one in enumerate(candidates) if one.name == plan.base or unknown[i]}
+    judged = not all(unknown)
+    always = {i for i, one in enumerate(candidates) if one.name == plan.base or (judged and unknown[i])}
     kept = survivors(gains, how.pool, niching=how.control == "niching", always=always)
     chosen = [candidates[place] for place in kept]
     parents = {one.name: one.reference or _written(before, one) for one in chosen}
@@ -113,10 +114,11 @@ def _candidates(checked: Preflight, results: Results, breeder: Breeder) -> list[
     """Each once, by content: who is a parent already first, then the elites, then the mutants let in."""
     plan, era = checked.plan, str(checked.plan.era)
     alone = {row.seed: row.recipe for row in results.scored if row.seed}
-    found = [
-        _Candidate(name, parent, str(alone.get(parent_label(name))), plan.parents[name])
-        for name, parent in checked.pool.parents.items()
-    ]
+    found = []
+    for name, parent in checked.pool.parents.items():
+        # Where the space cannot say a parent alone, one that was bred has the scores that it was bred for.
+        scored = alone.get(parent_label(name)) or recipes_of(parent, plan.engine.dtype)[0].digest
+        found.append(_Candidate(name, parent, scored, plan.parents[name]))
     labels = {parent_label(name) for name in checked.pool.parents}
     for elite in elites(checked, results):
         row = results.row(elite.trial or 0)

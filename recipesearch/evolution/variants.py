@@ -8,7 +8,7 @@ from ..mutation.bred import keep
 from ..mutation.mutate import Breeder, Elite, Means, Mutation, recipes_of
 from ..plan import Plan
 from ..preflight import preflight
-from ..recipe import Parent
+from ..recipe import Parent, Recipe
 
 
 def require_variants(plan: Plan) -> None:
@@ -34,7 +34,9 @@ def with_variants(plan: Plan, means: Means) -> Plan:
         own = plan.model_copy(update={"preference": variant.preference or plan.preference})
         breeder = Breeder(own, means)
         parent = identify(plan.parents[variant.of], plan.folder)
-        if parent.adapter:  # a parent has one: the variant's goes onto the recipe that is that parent alone
+        # The recipe that is the parent alone: of one with an adapter, since it has one already; of a recipe,
+        # since the worker has its model, and none of those that it is made of.
+        if parent.adapter or isinstance(parent.source, Recipe):
             alone = recipes_of(parent, plan.engine.dtype)[-1]
             parent = Parent(alone.digest, alone)
         elite = Elite(parent, None, f"variant {name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import sqlalchemy as sa
 
 from ..errors import PlanError, StudyError, TrialFailed
+from ..files import remove_folder
 from ..merging.parents import adapted
 from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
 from ..recipe import Parent, Recipe, Slice, Source
@@ -26,7 +26,7 @@ from .order import LINEAGE, Order, Trained, mutant_key
 if TYPE_CHECKING:
     from ..workers.worker import Scoring
 
-_NOT_ITS_FAULT = ("hang", "crash", "out of memory")  # but the machine's
+NOT_ITS_FAULT = ("hang", "crash", "out of memory")  # but the machine's
 
 OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
 Train = Callable[[Order], Trained]
@@ -125,12 +125,12 @@ class Breeder:
 
     def discard(self, key: str) -> None:
         """Removes a mutation's adapter; what was written down of it stays."""
-        shutil.rmtree(self._plan.bred / key, ignore_errors=True)
+        remove_folder(self._plan.bred / key)
 
     def trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
         """The parent that a mutation makes, not judged; trained first if there are ``preferences``."""
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
-        if preferences is not None:
+        if preferences is not None and not folder.exists():
             where = (engine.dtype, engine.device, engine.threads, folder)
             self._means.train(Order(source, preferences, mutation.plan, mutation.seed, *where))
         return adapted(source, folder)
@@ -145,7 +145,7 @@ class Breeder:
     def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
         """Scores what is not scored yet, in one worker, and writes each decision down."""
         pairs = {mutation.key: (mutation.elite.parent, parents[mutation.key]) for mutation in waiting}
-        pool = {f"{key}-{place}": parent for key in pairs for place, parent in enumerate(pairs[key])}
+        pool = {parent.digest: parent for pair in pairs.values() for parent in pair}
         plan = _judging(self._plan, pool, waiting[0].plan)
         with self._means.open_worker(plan, pool) as worker:
             ledger = Ledger(self._means.engine, worker.ready.conditions)
@@ -157,7 +157,7 @@ class Breeder:
                     asked = _asked(plan, worker, ledger, (before, after))
                     verdict = judge(asked, len(self._plan.objectives), mutation.plan)
                 except TrialFailed as failure:
-                    if str(failure).startswith(_NOT_ITS_FAULT):
+                    if str(failure).startswith(NOT_ITS_FAULT):
                         raise StudyError(f"a mutant could not be judged: {failure}; run again") from failure
                     # The mutant's own fault, and no reason to stop.
                     verdict = Verdict(False, f"failed: {failure}", [])

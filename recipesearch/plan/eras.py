@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import PlanError, nearest
 
 FRONT = "front:"  # what a parent's reference to a member of the last era's front starts with
-MOST_ERAS = 100  # a recipe of so many generations is still read by plain recursion
+MOST_ERAS = 50  # a recipe of so many generations is still read, and pickled, by plain recursion
 # What an era may say for itself; `parents` and `space` stand for themselves, `search` adds to the file's.
 _OWN = ("name", "parents", "base", "space", "search", "tokenizer")
 

@@ -47,7 +47,7 @@ class MutationPlan(Section):
 
     kind: Literal["dpo", "sft"] = "dpo"
     chosen: Literal["reference", "best"] = "reference"
-    pairs: int = Field(default=256, ge=2)
+    pairs: int = Field(default=256, ge=8)
     samples: PositiveInt = 4
     temperature: PositiveFloat = 1.0
     beta: PositiveFloat = 0.1

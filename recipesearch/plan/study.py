@@ -81,7 +81,7 @@ class Plan(Section):
 
     def _require_mutable(self) -> None:
         asked = {*(o.asks[0] for o in self.objectives), *self.held_out}
-        if both := [spec for spec in self.preference if spec in asked]:
+        if both := [spec for spec in self._taught() if spec in asked]:
             raise ValueError(
                 f"preference: '{both[0]}' is searched or held out; what mutants learn from is to be neither"
             )
@@ -143,7 +143,8 @@ class Plan(Section):
         if self.mutation is None or not self.evolves:
             return len(self.parents)
         variants = self.mutation.variants if self.after is None else ()
-        return max(len({*self.parents, *variants}), self.mutation.pool)
+        judged = 2 * self.mutation.mutants  # by the gate, each beside what it was made of
+        return max(len({*self.parents, *variants}), self.mutation.pool, judged)
 
     @property
     def whole_name(self) -> str:
@@ -163,8 +164,11 @@ class Plan(Section):
     @property
     def all_preferences(self) -> tuple[str, ...]:
         """The same, those of the first population's variants too."""
+        return self.located(self._taught())
+
+    def _taught(self) -> list[str]:
         variants = self.mutation.variants.values() if self.mutation else ()
-        return self.located([*self.preference, *(spec for v in variants for spec in v.preference)])
+        return [*self.preference, *(spec for variant in variants for spec in variant.preference)]
 
     def located(self, specs: Sequence[str]) -> tuple[str, ...]:
         """Preference tasks and files by where they lie."""

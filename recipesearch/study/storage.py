@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from ..errors import StudyError
 
 _BUSY_SECONDS = 60
+_ALIVE_SECONDS = 60  # the lock's connection says nothing for days, which networks take for its end
 _TAKEN = "study '{name}' is being run by another process; wait for it, or stop it"
 
 
@@ -34,8 +35,9 @@ def open_storage(url: str) -> RDBStorage:
     try:
         if sqlite:
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        arguments: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite else {}
-        storage = RDBStorage(url, engine_kwargs=arguments or {"pool_pre_ping": True})
+        server = {"pool_pre_ping": True, "connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
+        arguments: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite else server
+        storage = RDBStorage(url, engine_kwargs=arguments)
     except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StudyError(
@@ -132,7 +134,8 @@ def _postgres_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
             yield free
         finally:
             if free:  # the connection goes back to a pool, and would keep the lock
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+                with suppress(sa.exc.DBAPIError):  # lost after hours of silence, and the lock with it
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
 
 
 def _public(url: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..errors import PlanError
 from ..plan import Plan
 from ..score import Objective
+from ..scoring.preferences import require_minable
 from ..scoring.tasks import Loaded, load_tasks, require_metric
 
 
@@ -18,6 +19,14 @@ def load_all_goals(plan: Plan) -> tuple[list[Loaded], list[Loaded]]:
         if task.hash in seen and task.items:
             raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
     return tasks, held_out
+
+
+def require_mutations(plan: Plan) -> None:
+    """Raises PlanError for preference items, or monitored tasks, that would fail once something is to be
+    mutated: hours into a run."""
+    if plan.mutation is not None:
+        require_minable(plan.all_preferences)
+        _load(plan.model_copy(update={"objectives": plan.mutation.monitor}).goals)
 
 
 def _load(goals: Sequence[Objective]) -> list[Loaded]:

@@ -50,8 +50,9 @@ class Supervised:
         return scores, seconds
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """As Worker.mine; within the plan's timeout and with errors as ``score``."""
-        return self._answer(("mine", recipe, tasks, wanted))  # type: ignore[no-any-return]
+        """As Worker.mine; within the plan's timeout for each of its samples, errors as ``score``."""
+        seconds = self._timeout * wanted.samples
+        return self._answer(("mine", recipe, tasks, wanted), seconds)  # type: ignore[no-any-return]
 
     def forget(self, digests: Sequence[str]) -> None:
         """As Worker.forget."""
@@ -100,7 +101,7 @@ class Supervised:
 
     # -- asking
 
-    def _answer(self, question: tuple[Any, ...]) -> Any:
+    def _answer(self, question: tuple[Any, ...], seconds: float | None = None) -> Any:
         group = self._group
         if group is not None and not group.send(question):
             self.close()  # it ended while it had nothing to do
@@ -109,7 +110,8 @@ class Supervised:
             group = self._start_again()
             group.send(question)
         try:
-            answer = group.receive(self._timeout, f"hang: no answer within {self._timeout:.0f} s")
+            seconds = seconds or self._timeout
+            answer = group.receive(seconds, f"hang: no answer within {seconds:.0f} s")
         except TrialFailed:
             self.close()
             raise

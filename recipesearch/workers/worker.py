@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,15 +12,16 @@ from typing import Protocol, Self
 from ..alignment import live_donor
 from ..engines.choice import open_engine
 from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from ..files import remove_folder
 from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
 from ..scoring.mining import mine
-from ..scoring.preferences import Preferences, Wanted, require_minable
+from ..scoring.preferences import Preferences, Wanted
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
-from .goals import load_all_goals
+from .goals import load_all_goals, require_mutations
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
@@ -63,8 +63,7 @@ class Worker:
 
     def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
         tasks, held_out = load_all_goals(plan)
-        if plan.evolves:  # else it would be found out at the era's end
-            require_minable(plan.all_preferences)
+        require_mutations(plan)
         self._engine = open_engine(plan.engine, tuple(parents.values()), live_donor(plan, parents))
         self._template = plan.engine.chat_template
         self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}
@@ -108,7 +107,7 @@ class Worker:
         from ..merging.materialize import built_folder
 
         for digest in digests:
-            shutil.rmtree(built_folder(digest), ignore_errors=True)
+            remove_folder(built_folder(digest))
 
     def __enter__(self) -> Self:
         return self

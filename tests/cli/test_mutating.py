@@ -144,6 +144,13 @@ def test_a_sweep_makes_a_mutant_for_each_value_of_the_same_pairs(
     assert "learning_rate=1e-2" in " ".join(shown.out.split())
 
 
+def test_a_sweep_of_what_makes_no_other_mutant_is_refused(command: Command, study: Path) -> None:
+    """It would train one mutant twice."""
+    done = command("mutate", study, "--trial", 2, "--sweep", "significance=0.01,0.05")
+    assert done.code == 2
+    assert "--sweep significance: it makes no other mutant; known: kind, chosen" in done.err
+
+
 @pytest.mark.parametrize("sweep", ["learning_rate", "learning_rate="])
 def test_a_sweep_without_values_is_refused(sweep: str, command: Command, study: Path) -> None:
     done = command("mutate", study, "--trial", 2, "--sweep", sweep)

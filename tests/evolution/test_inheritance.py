@@ -38,7 +38,7 @@ def asked() -> Callable[..., MutationPlan]:
     engine = sa.create_engine("sqlite://")
     settings = {key: getattr(MutationPlan(), key) for key in TRAINING}
     for name, rate in RATES.items():
-        record = {"settings": settings | {"learning_rate": rate}}
+        record = {"settings": settings | {"learning_rate": rate, "batch": 64, "max_kl": 9.0}}
         Mutants(engine).add(Mutant(name, "evo.e1", 1, "source", name, True, "better", record))
 
     def ask(recipe: Recipe, perturb: float, seed: int = 0) -> MutationPlan:
@@ -101,7 +101,14 @@ def test_what_is_perturbed_stays_within_reason_and_follows_from_seed_and_winner(
     assert asked(merge(quick=1.0), 0.5) != asked(merge(quick=0.9, math=0.1), 0.5)
 
 
-def test_what_is_not_a_strength_stays(asked: Asked) -> None:
+def test_what_costs_memory_and_time_has_a_bound(asked: Asked) -> None:
+    plans = [asked(merge(quick=1.0), 2.0, seed) for seed in range(50)]
+    most = {key: max(getattr(plan, key) for plan in plans) for key in ("rank", "pairs", "steps")}
+    assert most == {key: 8 * getattr(MutationPlan(), key) for key in most}
+
+
+def test_what_is_not_a_strength_is_as_the_file_says_now(asked: Asked) -> None:
+    """Whatever the mutant was made with: a batch that was too large has to become smaller."""
     plan = asked(merge(quick=1.0), 0.5)
     kept = {"kind", "chosen", "samples", "temperature", "batch", "max_length", "max_margin", "max_kl"}
     assert {key: getattr(plan, key) for key in kept} == {key: getattr(MutationPlan(), key) for key in kept}

@@ -1,6 +1,7 @@
 """The loop over eras: what it breeds, that it is found again where it was cut short, and what it leaves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from recipesearch.eras import begun, open_preflight
-from recipesearch.errors import PlanError, StudyError
+from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.evolution import evolve
 from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
@@ -29,6 +30,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 MakePlans = Callable[..., tuple[Plan, ...]]
+HALF = """
+merge_method: linear
+models:
+  - {model: "zoo:math", parameters: {weight: 0.5}}
+  - {model: "zoo:lang", parameters: {weight: 0.5}}
+dtype: float32
+"""
 
 
 class Interrupted(BaseException):
@@ -270,6 +278,11 @@ def test_preference_items_that_teach_nothing_are_found_before_the_first_era(make
         Calls(("score", 1)).evolve(make_plans(preference=["pairs.jsonl"]))
 
 
+def test_a_monitored_task_that_is_none_is_found_before_the_first_era(make_plans: MakePlans) -> None:
+    with pytest.raises(PlanError, match="no_such_task"):
+        Calls(("score", 1)).evolve(make_plans({"monitor": [{"task": "no_such_task", "metric": "acc"}]}))
+
+
 def test_two_loops_of_one_study_do_not_meet(make_plans: MakePlans) -> None:
     """Nor between eras, whose own locks are not held then: one would remove what the other trains."""
     plans = make_plans()
@@ -307,6 +320,56 @@ def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: Ma
     twice = identify(first_era(plans[0], means).plan.parents["twice"], plans[0].folder)
     assert isinstance(twice.source, Recipe)
     assert twice.source.parents() == (identify(parents["lang"], plans[0].folder),)
+
+
+def test_a_variant_of_a_parent_that_is_a_recipe_is_made(make_plans: MakePlans, tmp_path: Path) -> None:
+    """Its own parents are none of the study's: the worker has only its model."""
+    (tmp_path / "half.yaml").write_text(HALF)
+    variant = {"of": "half", "settings": {"steps": 4}}
+    parents = {"math": "zoo:math", "half": "half.yaml"}
+    plans = make_plans({"eras": 2, "mutants": 0, "variants": {"tuned": variant}}, parents=parents)
+    with pytest.raises(Interrupted):
+        Calls(("score", 1)).evolve(plans)
+    means = Means(open_storage(plans[0].storage_url).engine, Worker, train)
+    assert list(first_era(plans[0], means).plan.parents) == ["math", "half", "tuned"]
+
+
+def test_a_space_that_says_no_parent_alone_keeps_its_pool_and_renews_it(make_plans: MakePlans) -> None:
+    """Bred parents have the scores that they were bred for; only the file's own are beyond judgement."""
+    space = {"weights": {"methods": ["karcher"]}}
+    plans = make_plans({"pool": 3, "mutants": 1}, space=space)
+    Calls().evolve(plans)
+    pools = [list(plan.parents) for plan, _ in eras_of(plans)]
+    assert [len(pool) for pool in pools] == [2, 3, 3]
+    assert all(pool[:2] == ["math", "lang"] for pool in pools)
+
+
+def test_a_worker_that_is_lost_while_it_mines_changes_nothing(
+    evolved: Evolved, make_plans: MakePlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the machine's fault, so the mutant is not left out: the run ends, and the next one makes it."""
+    plans = make_plans()
+
+    def lose(*_: object) -> None:
+        raise TrialFailed("hang: no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "mine", lose)
+        with pytest.raises(StudyError, match="could not be mined: hang: no answer; run again"):
+            Calls().evolve(plans)
+    Calls().evolve(plans)
+    assert summary(plans) == summary(evolved[0])
+
+
+def test_what_was_mutated_by_hand_is_not_the_loops_to_remove(make_plans: MakePlans) -> None:
+    plans = make_plans({"eras": 2})
+    Calls().evolve(plans)
+    by_hand = plans[0].bred / "by-hand"
+    by_hand.mkdir()
+    told = replace(mutants_of(plans)[0], key="by-hand", study="evo.e2", accepted=False)
+    Mutants(open_storage(plans[0].storage_url).engine).add(told)
+    Calls().evolve(make_plans({"eras": 3}))
+    assert by_hand.exists()
 
 
 def test_an_adapter_that_was_turned_away_goes_even_if_a_kill_came_first(
