@@ -160,7 +160,7 @@ def mutate(
     setting: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a found recipe's model, by DPO or SFT, into a new parent, and judge it against what it was."""
+    """Fine-tune a found recipe's model, by DPO or SFT, into a new parent, and judge it by what it was."""
     from .mutating import mutate
 
     mutate(study, trial, setting or [], preference or [], sweep, as_json)
