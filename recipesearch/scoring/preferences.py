@@ -112,13 +112,20 @@ def read_pairs(path: Path) -> list[Pair]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            pairs.append(Pair(*(_text(row[key]) for key in ("prompt", "chosen", "rejected"))))
+            pairs.append(_pair(*(_text(row[key]) for key in ("prompt", "chosen", "rejected"))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(
-                f"{path}, line {number}: a pair is a JSON object of prompt, chosen and rejected, each a text "
-                f"or messages ({type(error).__name__}: {error})"
+                f"{path}, line {number}: a pair is a JSON object of prompt, chosen and rejected, all "
+                f"texts or all messages ({type(error).__name__}: {error})"
             ) from error
     return pairs
+
+
+def _pair(*parts: Text) -> Pair:
+    """Of one kind: a text has no place in a conversation, nor messages after a text."""
+    if len({isinstance(part, str) for part in parts}) > 1:
+        raise ValueError("got texts and messages in one pair")
+    return Pair(*parts)
 
 
 def _text(value: Any) -> Text:

@@ -46,6 +46,10 @@ GOOD = json.dumps({"prompt": "p", "chosen": "c", "rejected": "r"})
         ('{"prompt": [], "chosen": "c", "rejected": "r"}', "got []"),
         ('{"prompt": [{"role": "user"}], "chosen": "c", "rejected": "r"}', "got [{"),
         ('{"prompt": ["text"], "chosen": "c", "rejected": "r"}', "AttributeError"),
+        (
+            '{"prompt": [{"role": "user", "content": "p"}], "chosen": "c", "rejected": "r"}',
+            "got texts and messages in one pair",
+        ),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path, line, words):
