@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, apply_chat_template
 
 from ..engines.choice import choose_device
 from ..errors import StudyError
@@ -43,6 +43,7 @@ def train(order: Order) -> Trained:
     folder = directories([order.source])[order.source]
     set_seed(order.seed)  # a LoRA starts from random numbers
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    kept, pairs = _held_back(order.preferences.kept, _alike(order.preferences.pairs, tokenizer))
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to("cuda" if on_gpu else "cpu")
     lora = LoraConfig(
         r=order.plan.rank,
@@ -51,7 +52,6 @@ def train(order: Order) -> Trained:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    kept, pairs = _held_back(order)
     strip = _bos(tokenizer)
     watch = Watch([(strip(prompt), answer) for prompt, answer in kept], tokenizer, order.plan)
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,12 +83,36 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _held_back(order: Order) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]:
+def _alike(pairs: Sequence[Pair], tokenizer: Any) -> Sequence[Pair]:
+    """All as texts where only some are messages: a data set's column holds values of one type."""
+    chats = sum(not isinstance(pair.prompt, str) for pair in pairs)
+    if chats and not tokenizer.chat_template:
+        raise StudyError("the tokenizer has no chat template; give the pairs as texts")
+    return [_as_text(pair, tokenizer) for pair in pairs] if 0 < chats < len(pairs) else pairs
+
+
+def _as_text(pair: Pair, tokenizer: Any) -> Pair:
+    """A pair as the chat template writes it. Its answers end as texts do: what reads them adds the EOS."""
+    if isinstance(pair.prompt, str):
+        return pair
+    said = apply_chat_template(asdict(pair), tokenizer)
+    eos = tokenizer.eos_token
+    return Pair(said["prompt"], _unended(said["chosen"], eos), _unended(said["rejected"], eos))
+
+
+def _unended(answer: str, eos: str | None) -> str:
+    """Without the EOS and the blanks behind it, with which most chat templates end a turn."""
+    bare = answer.rstrip()
+    return bare.removesuffix(eos) if eos and bare.endswith(eos) else answer
+
+
+def _held_back(
+    kept: Sequence[tuple[str, str]], pairs: Sequence[Pair]
+) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]:
     """What watches over the model, and what it learns from: where no right answers of its own are known, a
     tenth of the pairs is held back for that."""
-    pairs = order.preferences.pairs
-    if order.preferences.kept:
-        return order.preferences.kept, pairs
+    if kept:
+        return kept, pairs
     held = pairs[: len(pairs) // 10]
     texts = [(p.prompt, p.chosen) for p in held if isinstance(p.prompt, str) and isinstance(p.chosen, str)]
     return (texts, pairs[len(held) :]) if texts else ([], pairs)

@@ -159,20 +159,58 @@ def test_what_is_merged_of_a_mutant_is_what_peft_makes_of_it(mutant, source):
     )
 
 
-def test_messages_are_learned_from_with_the_models_chat_template(order, zoo, tmp_path):
-    """And pairs held back watch where no answers of the model's own are known."""
-    model = tmp_path / "chatty"
-    model.mkdir()
+# -- messages
+
+
+TEXTS = tuple(Pair(f"#1{n}+10=", "AB", "BA") for n in range(20))
+
+
+def message(role, content):
+    return ({"role": role, "content": content},)
+
+
+def as_messages(pair):
+    answers = (message("assistant", text) for text in (pair.chosen, pair.rejected))
+    return Pair(message("user", pair.prompt), *answers)
+
+
+@pytest.fixture(scope="module")
+def chatty(zoo, tmp_path_factory):
+    """A model whose chat template ends an answer as ChatML does: with the EOS and a line feed."""
+    model = tmp_path_factory.mktemp("chatty")
     for file in (zoo / "lang").iterdir():
         (model / file.name).symlink_to(file)
-    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    (model / "chat_template.jinja").write_text(template)
-    said = [[{"role": "user", "content": f"#1{n}+10="}] for n in range(10)]
-    answers = [[{"role": "assistant", "content": letters}] for letters in ("AB", "BA")]
-    pairs = Preferences(tuple(Pair(prompt, *answers) for prompt in said))
-    trained = train(order(tmp_path / "m", source=identify(str(model), model), preferences=pairs, steps=2))
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'] }}"
+        "{% if m['role'] == 'assistant' %}{{ eos_token + '\n' }}{% endif %}{% endfor %}"
+    )
+    return identify(str(model), model)
+
+
+def test_messages_are_learned_from_with_the_models_chat_template(order, chatty, tmp_path):
+    pairs = Preferences(tuple(map(as_messages, TEXTS)))
+    trained = train(order(tmp_path / "m", source=chatty, preferences=pairs, steps=2))
     assert trained.steps == 2
-    assert trained.kl is None, "messages held back are no texts to watch"
+
+
+@pytest.mark.parametrize("kind", ["dpo", "sft"])
+def test_messages_among_texts_are_learned_from_as_the_same_texts(order, chatty, tmp_path, kind):
+    some = (as_messages(pair) if n % 2 else pair for n, pair in enumerate(TEXTS))
+    for name, pairs in {"texts": TEXTS, "mixed": tuple(some)}.items():
+        train(order(tmp_path / name, source=chatty, preferences=Preferences(pairs), steps=3, kind=kind))
+    assert digest(chatty, tmp_path / "mixed") == digest(chatty, tmp_path / "texts")
+    assert read_pairs(tmp_path / "mixed" / "pairs.jsonl")[1] == as_messages(TEXTS[1])
+
+
+def test_messages_for_a_tokenizer_without_a_chat_template_are_refused(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)  # no model is loaded in vain
+    for pairs in (TEXTS[1:], ()):
+        chats = Preferences((as_messages(TEXTS[0]), *pairs))
+        with pytest.raises(
+            StudyError, match=r"^the tokenizer has no chat template; give the pairs as texts$"
+        ):
+            train(order(tmp_path / "bred", preferences=chats))
+    assert nothing_left(tmp_path / "bred")
 
 
 # -- what stops it
