@@ -43,7 +43,9 @@ def train(order: Order) -> Trained:
     folder = directories([order.source])[order.source]
     set_seed(order.seed)  # a LoRA starts from random numbers
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    kept, pairs = _held_back(order.preferences.kept, _alike(order.preferences.pairs, tokenizer))
+    kept, pairs = order.preferences.kept, _alike(order.preferences.pairs, tokenizer)
+    if not kept:
+        kept, pairs = _held_back(pairs, tokenizer)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to("cuda" if on_gpu else "cpu")
     lora = LoraConfig(
         r=order.plan.rank,
@@ -106,16 +108,12 @@ def _unended(answer: str, eos: str | None) -> str:
     return bare.removesuffix(eos) if eos and bare.endswith(eos) else answer
 
 
-def _held_back(
-    kept: Sequence[tuple[str, str]], pairs: Sequence[Pair]
-) -> tuple[Sequence[tuple[str, str]], Sequence[Pair]]:
+def _held_back(pairs: Sequence[Pair], tokenizer: Any) -> tuple[tuple[tuple[str, str], ...], Sequence[Pair]]:
     """What watches over the model, and what it learns from: where no right answers of its own are known, a
     tenth of the pairs is held back for that."""
-    if kept:
-        return kept, pairs
-    held = pairs[: len(pairs) // 10]
-    texts = [(p.prompt, p.chosen) for p in held if isinstance(p.prompt, str) and isinstance(p.chosen, str)]
-    return (texts, pairs[len(held) :]) if texts else ([], pairs)
+    size = len(pairs) // 10
+    held = [_as_text(pair, tokenizer) for pair in pairs[:size]]
+    return tuple((str(pair.prompt), str(pair.chosen)) for pair in held), pairs[size:]
 
 
 def _trainer(

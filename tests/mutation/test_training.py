@@ -188,9 +188,23 @@ def chatty(zoo, tmp_path_factory):
 
 
 def test_messages_are_learned_from_with_the_models_chat_template(order, chatty, tmp_path):
+    """And those held back watch, as texts do, where no answers of the model's own are known."""
+    every = {"texts": TEXTS, "messages": tuple(map(as_messages, TEXTS))}
+    texts, messages = (
+        train(order(tmp_path / name, source=chatty, preferences=Preferences(pairs), steps=2))
+        for name, pairs in every.items()
+    )
+    assert messages.steps == 2
+    assert messages.perplexity[0] == texts.perplexity[0]
+    assert messages.perplexity[1] != messages.perplexity[0]
+    assert messages.kl > 0
+
+
+def test_messages_held_back_stop_a_training_that_runs_away(order, chatty, tmp_path):
     pairs = Preferences(tuple(map(as_messages, TEXTS)))
-    trained = train(order(tmp_path / "m", source=chatty, preferences=pairs, steps=2))
-    assert trained.steps == 2
+    settings = {"steps": 20, "learning_rate": 0.03, "max_margin": 1e9}
+    trained = train(order(tmp_path / "away", source=chatty, preferences=pairs, **settings))
+    assert re.match(r"KL .* nats a token beyond 0\.3, at step", trained.stopped)
 
 
 @pytest.mark.parametrize("kind", ["dpo", "sft"])
