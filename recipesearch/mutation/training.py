@@ -136,6 +136,7 @@ def _trainer(
         "gradient_checkpointing": on_gpu,
         "include_num_input_tokens_seen": "all",
         "logging_steps": max(1, plan.steps // _LOGS),
+        "logging_nan_inf_filter": False,  # it hides from Watch that a loss is no number
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

@@ -247,6 +247,13 @@ def test_a_training_that_runs_away_stops_and_says_why(order, tmp_path, settings,
     assert record["trained"]["stopped"] == trained.stopped
 
 
+def test_a_loss_that_is_no_number_stops_a_training_that_nothing_else_watches(order, preferences, tmp_path):
+    few = Preferences(preferences.pairs[:9])  # too few to hold any back
+    trained = train(order(tmp_path / "nan", preferences=few, kind="sft", learning_rate=1e30))
+    assert re.match("loss nan, at step", trained.stopped)
+    assert trained.steps < PLAN.steps
+
+
 def test_what_is_no_number_any_more_is_written_as_null(order, tmp_path):
     """PostgreSQL takes no NaN in JSON: the decision on such a mutant could never be written down."""
     trained = train(order(tmp_path / "broken", learning_rate=1e30, steps=3))
