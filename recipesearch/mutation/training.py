@@ -27,6 +27,7 @@ from .order import LINEAGE, Order, Trained
 from .watch import Watch
 
 _AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated
+_HELD = 64  # pairs
 _LOGS = 20  # times that a training's margins are looked at
 
 
@@ -111,7 +112,7 @@ def _unended(answer: str, eos: str | None) -> str:
 def _held_back(pairs: Sequence[Pair], tokenizer: Any) -> tuple[tuple[tuple[str, str], ...], Sequence[Pair]]:
     """What watches over the model, and what it learns from: where no right answers of its own are known, a
     tenth of the pairs is held back for that."""
-    size = len(pairs) // 10
+    size = min(len(pairs) // 10, _HELD)
     held = [_as_text(pair, tokenizer) for pair in pairs[:size]]
     return tuple((str(pair.prompt), str(pair.chosen)) for pair in held), pairs[size:]
 
