@@ -16,7 +16,7 @@ from .plan import FRONT, ROOM_OPTIONS, Plan
 from .preflight import Member, Preflight, preflight
 from .recipe import Parent
 from .study.identity import Identity
-from .study.mutants import Mutant, find_mutants
+from .study.mutants import Mutant, find_mutants, mutants_of
 from .study.results import Results, Row, open_results, open_stored
 from .study.storage import open_storage
 
@@ -99,6 +99,14 @@ def lineage(plan: Plan, results: Results) -> dict[str, str]:
         elif name in variants:
             found[name] = f"variant of {variants[name].of}"
     return found
+
+
+def judged(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """What the gate has said of the mutants of a study and of the eras before it, oldest first: ``source``,
+    ``accepted``, ``reason``."""
+    names = [one.name for one, _ in chain(plan, results)]
+    found = mutants_of(open_storage(plan.storage_url).engine, names)
+    return [{"source": _source(m), "accepted": m.accepted, "reason": m.reason} for m in found]
 
 
 def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:

@@ -47,17 +47,21 @@ def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, R
 
 
 def status(study: str, as_json: bool) -> None:
-    """How far the study is, and where its parents come from."""
-    from ..eras import lineage
+    """How far the study is, where its parents come from, and what the gate said of its mutants."""
+    from ..eras import judged, lineage
     from ..inspection.tables import as_table, status_data
 
     plan, results = open_study(study)
     data = status_data(plan, results) | {"parents": lineage(plan, results)}
+    mutants = judged(plan, results)
     if as_json:
-        print_json(data)
+        print_json(data | {"mutants": mutants})
         return
     rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
     out.print(as_table(f"study {plan.name}", rows))
+    if mutants:
+        told = [m | {"accepted": "let in" if m["accepted"] else "turned away"} for m in mutants]
+        out.print(as_table("mutants", told))
 
 
 def front(study: str, html: Path | None, as_json: bool) -> None:

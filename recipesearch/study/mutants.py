@@ -71,17 +71,25 @@ class Mutants:
         return find_mutants(self._engine, digests)
 
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-        columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
-        query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
-        with self._engine.connect() as connection:
-            return [Mutant(*row) for row in connection.execute(query)]
+        return _find(self._engine, condition)
 
 
 def find_mutants(engine: sa.Engine, digests: Collection[str]) -> dict[str, Mutant]:
     """The mutants among the models with these digests, by digest. Creates nothing: it is for looking."""
-    if not digests or not sa.inspect(engine).has_table(_MUTANTS.name):
-        return {}
+    return {mutant.digest: mutant for mutant in _seen(engine, _MUTANTS.c.digest.in_(list(digests)))}
+
+
+def mutants_of(engine: sa.Engine, studies: Collection[str]) -> list[Mutant]:
+    """All mutants that started from trials of these studies, oldest first. Creates nothing."""
+    return _seen(engine, _MUTANTS.c.study.in_(list(studies)))
+
+
+def _seen(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[Mutant]:
+    return _find(engine, condition) if sa.inspect(engine).has_table(_MUTANTS.name) else []
+
+
+def _find(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[Mutant]:
     columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
-    query = sa.select(*columns).where(_MUTANTS.c.digest.in_(list(digests)))
+    query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
     with engine.connect() as connection:
-        return {mutant.digest: mutant for mutant in (Mutant(*row) for row in connection.execute(query))}
+        return [Mutant(*row) for row in connection.execute(query)]

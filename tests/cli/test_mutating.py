@@ -69,6 +69,9 @@ def test_a_trial_is_mutated_and_the_reference_names_the_mutant(command: Command,
     assert "addition_b_search.exact_match" in again.out
     verdict = "let in; better" if data["accepted"] else "turned away; "
     assert verdict in " ".join(again.out.split())
+    (told,) = json.loads(command("status", study, "--json").out)["mutants"]
+    assert told == {"source": "trial 2 of study", "accepted": data["accepted"], "reason": data["reason"]}
+    assert "trial 2 of study" in command("status", study).out
 
     other = study.with_name("next.yaml")
     other.write_text(study.read_text())
