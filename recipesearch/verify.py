@@ -57,14 +57,14 @@ def verify(path: Path) -> Proof:
         rebuilt.words = ["sh", SCRIPT]  # in the recipe's folder
     elif all(str(folder) in path.read_text("utf-8") for folder in rebuilt.parents):
         # stock reads the file itself
-        rebuilt.words = stock.command(path, Path("OUTPUT"), recipe.seed, threads, device)
+        rebuilt.words = _command(path, Path("OUTPUT"), Path("OUTPUT-adapted"), recipe, threads, device)
     return Proof(stock.printed(rebuilt.words), rebuilt.tensors, scores)
 
 
 @dataclass
 class _Rebuilt:
-    """A model that stock mergekit built: where, from which folders, by which command, of how many tensors
-    in all, those of its ancestors included."""
+    """A model that stock mergekit built: where, from which models' and adapters' folders, by which command,
+    of how many tensors in all, those of its ancestors included."""
 
     folder: Path
     parents: list[Path]
@@ -91,12 +91,19 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     stubbed = with_stub(recipe, scratch / f"{recipe.digest}.config")
     given = stubbed or recipe
     write_text(local, to_yaml(given, lambda parent: _reference(parent, folders), {}))
-    words = stock.command(local, target, recipe.seed, threads, device)
-    if any(parent.adapter for parent in recipe.parents()):
-        words += stock.adapting(scratch / "adapted")
+    words = _command(local, target, scratch / "adapted", recipe, threads, device)
     stock.run(words)
     tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), target)
-    return _Rebuilt(target, list(folders.values()), words, tensors + sum(s.tensors for s in steps.values()))
+    read = [*folders.values(), *(Path(parent.adapter) for parent in recipe.parents() if parent.adapter)]
+    return _Rebuilt(target, read, words, tensors + sum(s.tensors for s in steps.values()))
+
+
+def _command(file: Path, output: Path, adapted: Path, recipe: Recipe, threads: int, device: str) -> list[str]:
+    """The stock command on a recipe's file; if parents have adapters, they are merged in ``adapted``."""
+    from .merging import stock
+
+    words = stock.command(file, output, recipe.seed, threads, device)
+    return words + (stock.adapting(adapted) if any(p.adapter for p in recipe.parents()) else [])
 
 
 def _reference(parent: Parent, folders: Mapping[Parent, Path]) -> str:

@@ -83,7 +83,8 @@ def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: boo
 def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:
     """Writes the stock commands that rebuild a recipe, its ancestors first, if one on the recipe will not do.
 
-    Returns whether it did.
+    With an adapter it will not: mergekit wants a folder to merge it in, and that has to be empty. Returns
+    whether it did.
     """
     commands = []
     for one in ancestors(recipe):
@@ -92,9 +93,10 @@ def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditi
         commands.append(_merge(file, one, _stem(one), conditions, cuda=False))
     file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem, refer)
     commands.append(_merge(file, recipe, OUTPUT, conditions, cuda=conditions.device == "cuda"))
-    if needed := len(commands) > 1 or file != RECIPE_FILE:
+    adapted = any(parent.adapter for parent in family(recipe))
+    if needed := len(commands) > 1 or file != RECIPE_FILE or adapted:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
-        if any(parent.adapter for parent in family(recipe)):
+        if adapted:
             head += f"rm -rf {_ADAPTED}\n"  # mergekit takes a half-merged adapter for a whole one
         write_text(folder / SCRIPT, head + "".join(f"{command}\n" for command in commands))
     return needed

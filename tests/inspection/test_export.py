@@ -1,0 +1,104 @@
+"""The export of a winner over an adapter on a plain model, whose card prints a command that works."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from recipesearch import search
+from recipesearch.eras import open_preflight
+from recipesearch.inspection.export import export
+from recipesearch.merging.materialize import merger
+from recipesearch.merging.stock import require_equal
+from recipesearch.plan import load_plans
+from recipesearch.preflight import Preflight
+from recipesearch.recipe import Recipe
+from recipesearch.recipe_yaml import to_yaml
+from recipesearch.study.results import Results, Row
+from recipesearch.verify import verify
+from recipesearch.workers.worker import Worker
+
+peft = pytest.importorskip("peft")
+run_here = functools.partial(search.run_eras, open_worker=Worker)
+
+
+class Won(NamedTuple):
+    """The average of two models, one of which has an adapter."""
+
+    checked: Preflight
+    results: Results
+    row: Row
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.checked.space.express(self.row.genome)
+
+    def export(self, folder: Path) -> Path:
+        return export(self.checked, self.results, self.row, folder)
+
+
+@pytest.fixture(scope="module")
+def won(
+    zoo: Path, small_tasks: dict[str, str], tmp_path_factory: pytest.TempPathFactory, one_thread: None
+) -> Won:
+    folder = tmp_path_factory.mktemp("adapted")
+    raw = {
+        "name": "study",
+        "parents": {"math": f"zoo:math+{adapter(zoo / 'math', folder / 'lora').name}", "lang": "zoo:lang"},
+        "space": {"weights": {"methods": ["linear"], "layer_groups": 1}},
+        "objectives": [{"task": small_tasks["addition_b_search"], "metric": "exact_match"}],
+        "search": {"sampler": "nsga2", "population": 4, "trials": 3, "seed": 1},
+        "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(raw))
+    (plan,) = load_plans(folder / "study.yaml")
+    results = run_here((plan,))
+    row = next(row for row in results.rows if row.seed == "uniform average")
+    return Won(open_preflight(plan), results, row)
+
+
+def adapter(model: Path, folder: Path) -> Path:
+    """A small PEFT adapter of random weights, with the pairs that a training leaves beside it."""
+    import torch
+    import transformers
+
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(model)
+        peft.get_peft_model(loaded, config).save_pretrained(folder)
+    return folder
+
+
+def run_printed(command: str, folder: Path) -> None:
+    """Runs a command as a user would who has copied it."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, cwd=folder, env=environment, check=True, capture_output=True)
+
+
+def rebuilt(recipe: Recipe, folder: Path) -> int:
+    return require_equal(merger(recipe.parents()).stream(recipe), folder)
+
+
+def test_the_command_on_the_card_rebuilds_a_winner_over_an_adapter(won: Won, tmp_path: Path) -> None:
+    recipe = won.export(tmp_path / "out")
+    (command,) = re.findall(r"## Rebuild\n\n```\n(.+)\n```", (tmp_path / "out" / "README.md").read_text())
+    assert verify(recipe).command == command
+    run_printed(command, recipe.parent)
+    assert rebuilt(won.recipe, recipe.parent / "model") == 39
+
+
+def test_the_command_that_verify_prints_for_a_recipe_with_an_adapter_works(won: Won, tmp_path: Path) -> None:
+    """A file that somebody has written: there is no script beside it."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(to_yaml(won.recipe, lambda parent: parent.reference, {"threads": 1}))
+    proof = verify(file)
+    assert str(file) in proof.command
+    run_printed(proof.command, tmp_path)
+    assert rebuilt(won.recipe, tmp_path / "OUTPUT") == 39
