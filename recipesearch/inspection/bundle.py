@@ -26,6 +26,7 @@ from ..recipe_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
+_BEGUN = f"{PROVENANCE}: this export was cut short, run it again\n"
 _TOKENIZER, _ADAPTED = "tokenizer", "adapted"
 _OURS = re.compile(
     r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|adapter-[0-9a-f]{12}|recipe\.(stock\.yaml|config)|tokenizer"
@@ -34,11 +35,13 @@ _OURS = re.compile(
 Refer = Callable[[Parent], str]
 
 
-def clear(folder: Path) -> None:
+def begin(folder: Path) -> None:
     """Removes what an earlier export has left beside its recipe; models that were built there stay.
 
-    Raises StudyError, and removes nothing, if something has such a name and no earlier export is there: it is
-    somebody else's, and beside our recipe it would be taken for ours.
+    Until the recipe is written, last of all, a mark is in its place: an export that is cut short can be
+    repeated there, and nothing reads it as a recipe. Raises StudyError, and removes nothing, if something has
+    an export's name and no earlier export is there: it is somebody else's, and beside our recipe it would be
+    taken for ours.
     """
     found = [f for f in folder.iterdir() if _OURS.fullmatch(f.name)] if folder.is_dir() else []
     if found and not _is_export(folder / RECIPE_FILE):
@@ -46,6 +49,7 @@ def clear(folder: Path) -> None:
             f"{found[0]} was left by no earlier export, and exports use that name: move it away, or name "
             "another folder"
         )
+    write_text(folder / RECIPE_FILE, _BEGUN)
     for file in found:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
 
@@ -118,7 +122,7 @@ def stock_reads(references: Iterable[str]) -> bool:
 
 
 def _is_export(recipe: Path) -> bool:
-    """Whether a recipe is one that an export has written: mergekit's own have no provenance."""
+    """Whether a recipe is one that an export has written or begun: mergekit's own have no provenance."""
     try:
         content = yaml.safe_load(recipe.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):  # no recipe of ours, whatever it is

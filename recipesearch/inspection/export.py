@@ -17,8 +17,8 @@ from ..recipe_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
 from .bundle import (
     RECIPE_FILE,
+    begin,
     beside,
-    clear,
     family,
     stock_reads,
     with_tokenizer_beside,
@@ -44,14 +44,14 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
     provenance = _provenance(checked, results, row)
     target = folder / RECIPE_FILE
     try:
-        clear(folder)
+        begin(folder)
         written = with_tokenizer_beside(recipe, folder, portable=portable)
         write_ancestors(recipe, folder, refer, portable=portable)
         text = to_yaml(written, refer, provenance)
-        write_text(target, text)
         stock = stock_reads(references.values())
         script = stock and write_script(recipe, folder, refer, conditions)
         write_text(folder / "README.md", model_card(checked, results, row, text, stock=stock, script=script))
+        write_text(target, text)  # last: where it is, all is
     except OSError as error:
         raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
     return target

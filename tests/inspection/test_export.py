@@ -1,20 +1,24 @@
-"""The export of a winner over an adapter on a plain model, whose card prints a command that works."""
+"""The export of a winner over an adapter on a plain model: its commands work, and it is whole or says so."""
 
 import functools
 import os
+import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
 from recipesearch import search
 from recipesearch.eras import open_preflight
+from recipesearch.errors import PlanError, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import merger
+from recipesearch.merging.parents import read_recipe
 from recipesearch.merging.stock import require_equal
 from recipesearch.plan import load_plans
 from recipesearch.preflight import Preflight
@@ -102,3 +106,38 @@ def test_the_command_that_verify_prints_for_a_recipe_with_an_adapter_works(won: 
     assert str(file) in proof.command
     run_printed(proof.command, tmp_path)
     assert rebuilt(won.recipe, tmp_path / "OUTPUT") == 39
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the first", "one over another"])
+@pytest.mark.parametrize("at", ["bundle.shutil.copytree", "export.write_script", "export.model_card"])
+def test_an_export_that_was_cut_short_is_repeated_and_never_taken_for_whole(
+    won: Won, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, again: bool
+) -> None:
+    out = tmp_path / "out"
+    whole = names(won.export(tmp_path / "whole").parent)
+    if again:
+        won.export(out)
+    for error, seen in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "disk full"), StudyError)):
+        with monkeypatch.context() as cut:
+            cut.setattr(f"recipesearch.inspection.{at}", stops(at, error))
+            with pytest.raises(seen):
+                won.export(out)
+        with pytest.raises(PlanError, match="no 'merge_method'"):
+            verify(out / "recipe.yaml")
+    assert read_recipe(won.export(out))[0].digest == won.recipe.digest
+    assert names(out) == whole
+
+
+def stops(at: str, error: BaseException) -> Callable[..., None]:
+    """A step of the export that does its work and then fails."""
+    does = pkgutil.resolve_name(f"recipesearch.inspection.{at}")
+
+    def step(*arguments: Any, **named: Any) -> None:
+        does(*arguments, **named)
+        raise error
+
+    return step
+
+
+def names(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*")}
