@@ -3,7 +3,7 @@
 A parent that is a merge itself is written as ``parent-DIGEST.yaml``, and the recipes that use it name the
 folder ``parent-DIGEST`` beside it: recipesearch reads the recipe, stock mergekit what it has built from it.
 A mutant's adapter is copied as ``adapter-DIGEST``, and named ``parent-DIGEST+adapter-DIGEST``, mergekit's own
-notation.
+notation. The pairs that it learned from stay behind: an export is to be published, and they may be private.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
 _BEGUN = f"{PROVENANCE}: this export was cut short, run it again\n"
+_PAIRS = shutil.ignore_patterns("pairs.jsonl")  # as mutation/training.py names them
 _TOKENIZER, _ADAPTED = "tokenizer", "adapted"
 _OURS = re.compile(
     r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|adapter-[0-9a-f]{12}|recipe\.(stock\.yaml|config)|tokenizer"
@@ -81,7 +82,7 @@ def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: boo
         write_text(folder / f"{_stem(one)}.yaml", to_yaml(own, refer, {}))
     for parent in family(recipe):
         if parent.adapter:
-            shutil.copytree(parent.adapter, folder / _adapter(parent))
+            shutil.copytree(parent.adapter, folder / _adapter(parent), ignore=_PAIRS)
 
 
 def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:

@@ -203,6 +203,7 @@ def test_a_winner_of_mutants_is_rebuilt_by_stock_tools(evolved: Evolved, tmp_pat
     recipe = export(checked, results, row, tmp_path / "out")
     assert (tmp_path / "out" / "rebuild.sh").exists()
     assert list((tmp_path / "out").glob("adapter-*"))
+    assert not list((tmp_path / "out").rglob("pairs.jsonl"))
     away = tmp_path / "away"
     plan.bred.rename(away)
     try:

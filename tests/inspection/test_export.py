@@ -77,6 +77,8 @@ def adapter(model: Path, folder: Path) -> Path:
         torch.manual_seed(0)
         loaded = transformers.AutoModelForCausalLM.from_pretrained(model)
         peft.get_peft_model(loaded, config).save_pretrained(folder)
+    (folder / "mutant.json").write_text('{"pairs_digest": "cd"}')
+    (folder / "pairs.jsonl").write_text('{"prompt": "private"}')
     return folder
 
 
@@ -106,6 +108,12 @@ def test_the_command_that_verify_prints_for_a_recipe_with_an_adapter_works(won: 
     assert str(file) in proof.command
     run_printed(proof.command, tmp_path)
     assert rebuilt(won.recipe, tmp_path / "OUTPUT") == 39
+
+
+def test_the_pairs_that_an_adapter_learned_from_are_not_exported(won: Won, tmp_path: Path) -> None:
+    (copied,) = won.export(tmp_path / "out").parent.glob("adapter-*")
+    assert {"adapter_model.safetensors", "mutant.json"} <= names(copied)
+    assert "pairs.jsonl" not in names(copied)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["the first", "one over another"])
