@@ -5,11 +5,11 @@
 Parents math and lang; addition and reading in language B; preference items from the train split. The loop
 with population control and without, with settings of mutations that evolve too, and with SFT for mutations.
 The first one's compute is then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
-parent, again and again, (c) the same of their uniform average, (d) the parents' ensemble (log-probabilities
-averaged at each token; no training, two models at each answer). Compute is counted in token passes: one token
-forward is 1, backward 2. The winner of an arm has the best mean of both objectives on search items; its
-held-out scores are printed, with the passes and seconds of the arm. Then, for the loop's arms, by era: best
-mean, diversity, the mutants' share of the front's hypervolume, disk, memory, seconds.
+parent, again and again while it helps, (c) the same of their uniform average, (d) the parents' ensemble
+(log-probabilities averaged at each token; no training, two models at each answer). Compute is counted in
+token passes: one token forward is 1, backward 2. The winner of an arm has the best mean of both objectives on
+search items; its held-out scores are printed, with the passes and seconds of the arm. Then, for the loop's
+arms, by era: best mean, diversity, the mutants' share of the front's hypervolume, disk, memory, seconds.
 Prints Markdown. The folder keeps the studies and what was measured: the same command resumes.
 """
 
@@ -50,6 +50,7 @@ TASKS = ("addition_b", "reading_b")
 SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
 KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
+PATIENCE = 10  # rounds of tuning that may bring nothing
 CONTROLLED: dict[str, Any] = {"control": "niching", "immigrants": 4, "mates": 2}
 LOOSE: dict[str, Any] = {"control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
 SFT: dict[str, Any] = {"kind": "sft", "learning_rate": 3e-4, "steps": 200}
@@ -169,7 +170,8 @@ class Bench:
         return {"passes": count.passes, **self._held_out(*self._best(plan)[1:])}
 
     def tune(self, passes: int, start: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """One model tuned again and again on what it gets wrong; the best of all rounds on search items."""
+        """One model tuned again and again on what it gets wrong, until the compute is spent or ``PATIENCE``
+        rounds have brought nothing; the best of all rounds on search items."""
         (plan,) = self.plans(f"{start} {settings.get('kind', 'dpo')}", settings, 10)
         assert plan.mutation is not None
         count = Count()
@@ -181,7 +183,7 @@ class Bench:
             with self._open(count)(_over(plan, "it"), {"it": parent}) as worker:
                 mean = _mean(worker.score(alone)[0])
                 best = max(best, (mean, parent, rounds), key=lambda found: found[0])
-                if count.passes >= passes:
+                if count.passes >= passes or rounds - best[2] >= PATIENCE:
                     return {
                         "passes": count.passes,
                         "rounds": f"{best[2]} of {rounds}",
