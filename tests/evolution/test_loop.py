@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 MakePlans = Callable[..., tuple[Plan, ...]]
+SHORT = {"sampler": "nsga2", "population": 4, "trials": 6, "seed": 1}
 HALF = """
 merge_method: linear
 models:
@@ -338,7 +339,7 @@ def test_a_variant_of_a_parent_that_is_a_recipe_is_made(make_plans: MakePlans, t
 def test_a_space_that_says_no_parent_alone_keeps_its_pool_and_renews_it(make_plans: MakePlans) -> None:
     """Bred parents have the scores that they were bred for; only the file's own are beyond judgement."""
     space = {"weights": {"methods": ["karcher"]}}
-    plans = make_plans({"pool": 3, "mutants": 1}, space=space)
+    plans = make_plans({"pool": 3, "mutants": 1}, space=space, search=SHORT)
     Calls().evolve(plans)
     pools = [list(plan.parents) for plan, _ in eras_of(plans)]
     assert [len(pool) for pool in pools] == [2, 3, 3]
@@ -363,13 +364,13 @@ def test_a_worker_that_is_lost_while_it_mines_changes_nothing(
 
 
 def test_what_was_mutated_by_hand_is_not_the_loops_to_remove(make_plans: MakePlans) -> None:
-    plans = make_plans({"eras": 2})
+    plans = make_plans({"eras": 2}, search=SHORT)
     Calls().evolve(plans)
     by_hand = plans[0].bred / "by-hand"
     by_hand.mkdir()
     told = replace(mutants_of(plans)[0], key="by-hand", study="evo.e2", accepted=False)
     Mutants(open_storage(plans[0].storage_url).engine).add(told)
-    Calls().evolve(make_plans({"eras": 3}))
+    Calls().evolve(make_plans({"eras": 3}, search=SHORT))
     assert by_hand.exists()
 
 
