@@ -402,7 +402,7 @@ def test_the_estimate_of_a_loop_is_of_all_eras_with_all_places_taken(
 
 def test_a_first_population_of_variants_may_be_larger_than_the_pool(loop: Callable[..., Plan]) -> None:
     variants = {name: {"of": "math"} for name in ("one", "two")}
-    plan = loop(pool=3, variants=variants)
+    plan = loop(pool=3, variants=variants, mutants=1)
     assert plan.most_parents == 4
     assert plan.model_copy(update={"parents": plan.parents | {"one": "zoo:math"}}).most_parents == 4
     assert plan.model_copy(update={"after": "study.e1"}).most_parents == 3
