@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import yaml
+from task_settings import GENERATE
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -19,13 +20,6 @@ from recipesearch.scoring.tasks import load_tasks  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = 16
-GENERATE = {
-    "output_type": "generate_until",
-    "doc_to_text": "prompt",
-    "doc_to_target": "answer",
-    "generation_kwargs": {"until": ["$"], "max_gen_toks": 4, "do_sample": False},
-    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-}
 CHOICES = {
     "output_type": "multiple_choice",
     "doc_to_text": "prompt",
