@@ -103,6 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         "files",
         "lineage",
         "merging",
+        "mutation",
         "pareto",
         "plan",
         "preflight",

@@ -21,13 +21,13 @@ from ..errors import StudyError
 from ..files import write_text
 from ..merging.parents import SCRIPT
 from ..merging.tokenizers import copy_tokenizer
+from ..mutation.order import PAIRS
 from ..recipe import Parent, Recipe, TokenizerFolder
 from ..recipe_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
 _BEGUN = f"{PROVENANCE}: this export was cut short, run it again\n"
-_PAIRS = shutil.ignore_patterns("pairs.jsonl")  # as mutation/training.py names them
 _TOKENIZER, _ADAPTED = "tokenizer", "adapted"
 _OURS = re.compile(
     r"rebuild\.sh|parent-[0-9a-f]{12}\.\w.*|adapter-[0-9a-f]{12}|recipe\.(stock\.yaml|config)|tokenizer"
@@ -82,7 +82,7 @@ def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: boo
         write_text(folder / f"{_stem(one)}.yaml", to_yaml(own, refer, {}))
     for parent in family(recipe):
         if parent.adapter:
-            shutil.copytree(parent.adapter, folder / _adapter(parent), ignore=_PAIRS)
+            shutil.copytree(parent.adapter, folder / _adapter(parent), ignore=shutil.ignore_patterns(PAIRS))
 
 
 def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:

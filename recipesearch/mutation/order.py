@@ -14,6 +14,7 @@ from ..recipe import Parent, Recipe
 from ..scoring.preferences import Preferences
 
 LINEAGE = "mutant.json"
+PAIRS = "pairs.jsonl"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..errors import StudyError
 from ..files import whole_folder
 from ..merging.materialize import directories
 from ..scoring.preferences import Pair, Text
-from .order import LINEAGE, Order, Trained
+from .order import LINEAGE, PAIRS, Order, Trained
 from .watch import Watch
 
 _AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated
@@ -186,7 +186,7 @@ def _write(order: Order, tuned: Any, trained: Trained) -> None:
             tuned.save_pretrained(partial)
             _settle(partial / "adapter_config.json", order.base_name)
             (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
-            (partial / "pairs.jsonl").write_text(pairs, "utf-8")
+            (partial / PAIRS).write_text(pairs, "utf-8")
             (partial / LINEAGE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     except FileExistsError as error:
         raise StudyError(f"{order.target} is taken by another run; wait for it, or remove it") from error
