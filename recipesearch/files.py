@@ -70,7 +70,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 def remove_folder(target: Path) -> None:
     """Removes a folder, if it is there: renamed first, so that a kill leaves no half of it under its name."""
     gone = target.with_name(f"{_prefix(target)}gone{_SUFFIX}")
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it is not there, or somebody else's
         os.replace(target, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
