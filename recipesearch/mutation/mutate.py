@@ -202,6 +202,7 @@ def _judging(plan: Plan, pool: Mapping[str, Parent], mutation: MutationPlan) -> 
             "parents": dict.fromkeys(pool, ""),
             "base": None,
             "tokenizer": None,
+            "mutation": None,  # what mutating would need was looked at when the study began
             "space": SpacePlan(weights=WeightsPlan(methods=("linear",))),
             "objectives": (*plan.objectives, *mutation.monitor),
             "held_out": (),
