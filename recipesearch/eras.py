@@ -101,10 +101,13 @@ def lineage(plan: Plan, results: Results) -> dict[str, str]:
     return found
 
 
-def judged(plan: Plan, results: Results) -> list[dict[str, Any]]:
+def judged(plan: Plan) -> list[dict[str, Any]]:
     """What the gate has said of the mutants of a study and of the eras before it, oldest first: ``source``,
     ``accepted``, ``reason``."""
-    names = [one.name for one, _ in chain(plan, results)]
+    names, one = [plan.name], plan
+    while one.after:
+        one, _ = open_stored(plan.storage_url, one.after)
+        names.append(one.name)
     found = mutants_of(open_storage(plan.storage_url).engine, names)
     return [{"source": _source(m), "accepted": m.accepted, "reason": m.reason} for m in found]
 

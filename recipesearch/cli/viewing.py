@@ -53,7 +53,7 @@ def status(study: str, as_json: bool) -> None:
 
     plan, results = open_study(study)
     data = status_data(plan, results) | {"parents": lineage(plan, results)}
-    mutants = judged(plan, results)
+    mutants = judged(plan)
     if as_json:
         print_json(data | {"mutants": mutants})
         return
