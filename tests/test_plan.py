@@ -319,6 +319,7 @@ WATCHED = {"task": "arc_easy", "metric": "acc"}
         ({"monitor": [WATCHED | {"metrics": 1}]}, "'mutation.monitor.0.metrics': did you mean 'metric'"),
         ({"monitor": [{"task": "arc_easy"}]}, "mutation.monitor.0: give a 'task' and a 'metric'"),
         ({"kind": "ppo"}, "mutation.kind"),
+        ({"variants": {"x": {"of": "math"}}}, "mutation.variants: they are of a loop's first era"),
         ({"chosen": "worst"}, "mutation.chosen"),
         ({"pairs": 1}, "mutation.pairs"),
         ({"samples": 0}, "mutation.samples"),

@@ -19,7 +19,10 @@ app = typer.Typer(
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The study file (YAML).")]
 StudyName = Annotated[
     str,
-    typer.Argument(metavar="STUDY", help="The study file, a SQLite file, or a storage URL (URL#name)."),
+    typer.Argument(
+        metavar="STUDY",
+        help="The study file (FILE#ERA for one era), a SQLite file or a storage URL (#NAME for one study).",
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file.")
@@ -72,7 +75,7 @@ def check(
 
 @app.command()
 def run(plan: PlanFile, setting: Settings = None, as_json: AsJson = False) -> None:
-    """Create or resume a study, up to search.trials scored recipes in all."""
+    """Create or resume a study, up to search.trials scored recipes; with eras, in each of them."""
     from .searching import run
 
     run(plan, setting or [], as_json)
@@ -96,7 +99,7 @@ def sweep(
 
 @app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show how far a study is, its best values, and why candidates failed."""
+    """Show how far a study is, its best values, why candidates failed, and what was bred."""
     from .viewing import status
 
     status(study, as_json)
@@ -157,7 +160,9 @@ def mutate(
     sweep: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE,...", help="One mutant for each value of a setting.")
     ] = None,
-    setting: Settings = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of 'mutation'.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a found recipe's model, by DPO or SFT, into a new parent, and judge it by what it was."""

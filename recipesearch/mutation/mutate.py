@@ -131,8 +131,8 @@ class Breeder:
         """The parent that a mutation makes, not judged; trained first if there are ``preferences``."""
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
         if preferences is not None and not folder.exists():
-            where = (engine.dtype, engine.device, engine.threads, folder)
-            self._means.train(Order(source, preferences, mutation.plan, mutation.seed, *where))
+            how = (mutation.plan, mutation.seed, engine.dtype, engine.device, engine.threads)
+            self._means.train(Order(source, self._plan.preference, preferences, *how, folder))
         return adapted(source, folder)
 
     def _key(self, source: Parent, plan: MutationPlan, seed: int) -> str:
@@ -166,12 +166,7 @@ class Breeder:
     def _mutant(self, mutation: Mutation, parent: Parent, verdict: Verdict) -> Mutant:
         trained = json.loads((self._folder(mutation) / LINEAGE).read_text("utf-8"))
         elite, changes = mutation.elite, [asdict(change) for change in verdict.changes]
-        record = {
-            **trained,
-            "rule": elite.rule,
-            "preference": list(self._plan.preference),
-            "changes": changes,
-        }
+        record = {**trained, "rule": elite.rule, "changes": changes}
         digests = (elite.parent.digest, parent.digest)
         return Mutant(
             mutation.key, self._plan.name, elite.trial, *digests, verdict.accepted, verdict.reason, record

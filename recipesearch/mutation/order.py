@@ -37,9 +37,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Order:
-    """An adapter to be trained on ``source`` from ``preferences``, in a folder ``target`` of its own."""
+    """An adapter to be trained on ``source`` from ``preferences``, in a folder ``target`` of its own.
+
+    ``items`` names the tasks and files that the pairs come from, as the study file does.
+    """
 
     source: Parent
+    items: tuple[str, ...]
     preferences: Preferences
     plan: MutationPlan
     seed: int
@@ -60,6 +64,7 @@ class Order:
         """The lineage that is kept beside the adapter."""
         return {
             "source": self.source.digest,
+            "preference": list(self.items),
             "pairs": len(self.preferences.pairs),
             "pairs_digest": self.preferences.digest,
             "seed": self.seed,

@@ -13,7 +13,7 @@ from .eras import FRONT
 from .layers import LayersPlan
 from .mutation import TRAINING, MutationPlan
 from .objective import ObjectivePlan
-from .reading import load_plan, load_plans, read_plan, read_section
+from .reading import load_plan, load_plans, read_plan
 from .search import ScalarizePlan, SearchPlan
 from .space import SpacePlan
 from .study import Plan
@@ -38,5 +38,4 @@ __all__ = [
     "load_plan",
     "load_plans",
     "read_plan",
-    "read_section",
 ]

@@ -34,8 +34,8 @@ class MutationPlan(Section):
     ``temperature``; from them come ``pairs``. A LoRA of ``rank`` on every linear layer is trained on those
     for ``steps`` steps of ``batch`` pairs, and stops early beyond ``max_margin`` (of DPO's rewards) or
     ``max_kl`` (nats per token, from the model before). The gate lets a mutant in that is better on an
-    objective with p < ``significance``, and on none worse by more than ``tolerance``; nor on a task of
-    ``monitor``.
+    objective with p < ``significance`` (over the number of objectives), and on none worse by more than
+    ``tolerance``; nor on a task of ``monitor``.
 
     Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, of which
     ``mutants`` are mutated; the next era's parents are at most ``pool``. ``control`` says who leaves first;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,8 +13,6 @@ from ..errors import PlanError, nearest
 from .eras import expand
 from .section import BadKey
 from .study import INTERNAL, Plan
-
-_Section = TypeVar("_Section", bound=BaseModel)
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -55,14 +53,6 @@ def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
         raise PlanError(f"{origin}: {_explain(error)}") from error
 
 
-def read_section(kind: type[_Section], keys: Mapping[str, Any], name: str) -> _Section:
-    """One section from plain data. Raises PlanError."""
-    try:
-        return kind.model_validate(keys)
-    except ValidationError as error:
-        raise PlanError(_explain(error, kind, name)) from error
-
-
 def _override(raw: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator:
@@ -93,14 +83,12 @@ def _era(eras: list[Any], name: str) -> Any:
     return next(iter([*named, *by_number]), None)
 
 
-def _explain(error: ValidationError, kind: type[BaseModel] = Plan, name: str = "") -> str:
-    """The first problem, in one line, with the place and a hint; ``name`` is the section's, if it is one."""
+def _explain(error: ValidationError) -> str:
+    """The first problem, in one line, with the place and a hint."""
     problem = error.errors()[0]
-    inside = [str(part) for part in problem["loc"]]
-    place = [name, *inside] if name else inside
+    place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(inside[:-1], kind)
-        return f"unknown key '{'.'.join(place)}': {nearest(place[-1], known)}"
+        return f"unknown key '{'.'.join(place)}': {nearest(place[-1], _fields_at(place[:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, BadKey):
@@ -110,8 +98,9 @@ def _explain(error: ValidationError, kind: type[BaseModel] = Plan, name: str = "
     return f"{'.'.join(place)}: {message}" if place else message
 
 
-def _fields_at(place: Sequence[str], section: type[BaseModel] = Plan) -> list[str]:
+def _fields_at(place: Sequence[str]) -> list[str]:
     """The keys that the section at a place knows."""
+    section: type[BaseModel] = Plan
     for part in place:
         if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
             inside = (field.annotation, *get_args(field.annotation))

@@ -80,13 +80,18 @@ class Plan(Section):
         return self
 
     def _require_mutable(self) -> None:
-        asked = {*(o.asks[0] for o in self.objectives), *self.held_out}
-        if both := [spec for spec in self._taught() if spec in asked]:
+        asked = {goal.task for goal in (*self.goals, *self.held_out_goals)}
+        both = [s for s, place in zip(self._taught(), self.all_preferences, strict=True) if place in asked]
+        if both:
             raise ValueError(
                 f"preference: '{both[0]}' is searched or held out; what mutants learn from is to be neither"
             )
         if self.mutation is None:
             return
+        if self.mutation.variants and not self.evolves:
+            raise ValueError(
+                "mutation.variants: they are of a loop's first era; set mutation.eras to 2 or more"
+            )
         if self.tokenizer is not None:
             raise ValueError("mutation: parents of different vocabularies cannot be bred yet")
         if self.evolves and not self.preference:

@@ -42,7 +42,7 @@ def open_storage(url: str) -> RDBStorage:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StudyError(
             f"cannot open the study's storage {_public(url)}: {reason}; check the address and its server "
-            "(PostgreSQL needs the extra: pip install 'recipesearch[postgres]')"
+            "(PostgreSQL needs the extra: pip install -e '.[run,postgres]' in the checkout)"
         ) from error
     if sqlite:
         sa.event.listen(storage.engine, "connect", _tune_sqlite)

@@ -113,6 +113,17 @@ def test_what_cannot_be_mutated_is_refused_before_anything_is_trained(command: C
     assert not (study.parent / "study.parents").exists()
 
 
+def test_what_the_search_asks_is_not_learned_from(
+    command: Command, study: Path, small_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the command names it, by another path: the gate would ask what the mutant knows by heart."""
+    searched = Path(small_tasks["addition_b_search"])
+    monkeypatch.chdir(searched.parent)
+    ended = command("mutate", study, "--trial", 2, "--preference", searched.name)
+    assert ended.code == 2
+    assert "is searched or held out" in ended.err
+
+
 def test_a_trial_without_a_score_is_refused(
     command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ def order(source, preferences):
 
     def make(target, seed=1, source=source, preferences=preferences, **settings):
         plan = PLAN.model_copy(update=settings)
-        return Order(source, preferences, plan, seed, "float32", "cpu", 1, target)
+        return Order(source, ("pairs.jsonl",), preferences, plan, seed, "float32", "cpu", 1, target)
 
     return make
 
@@ -90,6 +90,7 @@ def test_the_folder_holds_the_adapter_its_pairs_and_where_it_comes_from(mutant, 
     record = json.loads((folder / "mutant.json").read_text())
     assert record["source"] == source.digest
     assert (record["pairs"], record["pairs_digest"], record["seed"]) == (32, preferences.digest, 1)
+    assert record["preference"] == ["pairs.jsonl"]
     assert (record["settings"]["steps"], record["settings"]["learning_rate"]) == (10, 1e-4)
     assert not {"significance", "tolerance", "elites"} & record["settings"].keys(), "those decide no adapter"
     assert (trained.steps, trained.stopped) == (10, None)
