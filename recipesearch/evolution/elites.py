@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import pareto
 from ..mutation.mutate import Breeder, Elite, Mutation
+from ..plan import Plan
 from ..preflight import Preflight
 from ..study.results import Results, Row
 from .inheritance import settings_for
@@ -25,14 +26,25 @@ def elites(checked: Preflight, results: Results) -> list[Elite]:
 
 
 def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mutation]:
-    """The mutations of an era's first elites, whether or not they are done; those that an earlier era has
-    asked for are not asked for again."""
+    """The mutations of an era's first elites, whether or not they are done."""
     plan = checked.plan
-    how = plan.mutation
-    assert how is not None
-    wanted = [breeder.mutation(e, settings_for(e, plan, breeder)) for e in elites(checked, results)]
-    judged = {mutation.key: breeder.judged(mutation) for mutation in wanted}
-    return [m for m in wanted if not (was := judged[m.key]) or was.study == plan.name][: how.mutants]
+    assert plan.mutation is not None
+    wanted = (_next(elite, plan, breeder) for elite in elites(checked, results))
+    return [mutation for mutation in wanted if mutation][: plan.mutation.mutants]
+
+
+def _next(elite: Elite, plan: Plan, breeder: Breeder) -> Mutation | None:
+    """An elite's mutation: one more, by other draws, where all of earlier eras were turned away; none where
+    one was let in, which is a parent now."""
+    attempt = 0
+    while True:
+        mutation = breeder.mutation(elite, settings_for(elite, plan, breeder, attempt), attempt)
+        was = breeder.judged(mutation)
+        if not was or was.study == plan.name:
+            return mutation
+        if was.accepted:
+            return None
+        attempt += 1
 
 
 def choose(results: Results, count: int, share: float, chance: Random) -> list[tuple[Row, str]]:

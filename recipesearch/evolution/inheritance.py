@@ -20,10 +20,10 @@ _MOST = 8  # times what the plan says of a whole number, at most: those cost mem
 _LEAST = {"learning_rate": 0, "beta": 0, "steps": 1, "rank": 1, "pairs": 8}
 
 
-def settings_for(elite: Elite, plan: Plan, breeder: Breeder) -> MutationPlan:
+def settings_for(elite: Elite, plan: Plan, breeder: Breeder, attempt: int = 0) -> MutationPlan:
     """How an elite is to be mutated: as the plan says, or as the mutant that it owes most to was, perturbed.
 
-    Follows from the plan's seed and the elite, so that asking again gives the same.
+    Follows from the plan's seed, the elite and the attempt, so that asking again gives the same.
     """
     how = plan.mutation
     assert how is not None
@@ -32,7 +32,7 @@ def settings_for(elite: Elite, plan: Plan, breeder: Breeder) -> MutationPlan:
     stated = {key: getattr(how, key) for key in _LEAST}
     inherited = _inherited(elite, breeder)
     settings = stated | {key: inherited[key] for key in stated if key in inherited}
-    chance = random.Random(f"{plan.search.seed}/{elite.parent.digest}/settings")
+    chance = random.Random(f"{plan.search.seed}/{elite.parent.digest}/settings{attempt or ''}")
     for key, least in _LEAST.items():
         value = settings[key] * math.exp(chance.gauss(0.0, how.perturb))
         if least:

@@ -81,14 +81,14 @@ class Breeder:
         self._plan, self._means = plan, means
         self.mutants = Mutants(means.engine)
 
-    def mutation(self, elite: Elite, plan: MutationPlan) -> Mutation:
-        """What mutating an elite would be; its seed follows from the plan's and the elite.
+    def mutation(self, elite: Elite, plan: MutationPlan, attempt: int = 0) -> Mutation:
+        """What mutating an elite would be; its seed follows from the plan's, the elite and the attempt.
 
         Raises PlanError as ``require_mutable``.
         """
         require_mutable(self._plan)
         variant = elite.rule if elite.trial is None else ""
-        chance = Random(f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}")
+        chance = Random(f"{self._plan.search.seed}/{elite.parent.digest}/mutation{variant}{attempt or ''}")
         seed = chance.getrandbits(31)
         return Mutation(elite, plan, seed, self._key(elite.parent, plan, seed))
 

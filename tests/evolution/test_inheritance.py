@@ -34,14 +34,14 @@ RATES = {"slow": 1e-5, "quick": 1e-3}
 
 @pytest.fixture
 def asked() -> Callable[..., MutationPlan]:
-    """A function (recipe, perturb, seed=0) -> how it is mutated, in a database that knows the mutants."""
+    """A function (recipe, perturb, seed=0, attempt=0) -> settings, in a database that knows the mutants."""
     engine = sa.create_engine("sqlite://")
     settings = {key: getattr(MutationPlan(), key) for key in TRAINING}
     for name, rate in RATES.items():
         record = {"settings": settings | {"learning_rate": rate, "batch": 64, "max_kl": 9.0}}
         Mutants(engine).add(Mutant(name, "evo.e1", 1, "source", name, True, "better", record))
 
-    def ask(recipe: Recipe, perturb: float, seed: int = 0) -> MutationPlan:
+    def ask(recipe: Recipe, perturb: float, seed: int = 0, attempt: int = 0) -> MutationPlan:
         raw = {
             "name": "evo",
             "parents": {"math": "zoo:math", "lang": "zoo:lang"},
@@ -52,7 +52,7 @@ def asked() -> Callable[..., MutationPlan]:
         }
         plan = read_plan(raw, Path(), "test")
         breeder = Breeder(plan, Means(engine, Worker, train_apart))
-        return settings_for(Elite.of(recipe, 1, "knee"), plan, breeder)
+        return settings_for(Elite.of(recipe, 1, "knee"), plan, breeder, attempt)
 
     return ask
 
@@ -99,6 +99,7 @@ def test_what_is_perturbed_stays_within_reason_and_follows_from_seed_and_winner(
     assert len({plan.steps for plan in many}) > 10
     assert asked(merge(quick=1.0), 0.5) == asked(merge(quick=1.0), 0.5)
     assert asked(merge(quick=1.0), 0.5) != asked(merge(quick=0.9, math=0.1), 0.5)
+    assert asked(merge(quick=1.0), 0.5) != asked(merge(quick=1.0), 0.5, attempt=1)
 
 
 def test_what_costs_memory_and_time_has_a_bound(asked: Asked) -> None:

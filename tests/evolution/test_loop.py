@@ -10,11 +10,12 @@ import yaml
 from recipesearch.eras import begun, open_preflight
 from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.evolution import evolve
+from recipesearch.evolution.elites import mutations
 from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
 from recipesearch.merging.parents import identify
-from recipesearch.mutation.mutate import Breeder, Means
+from recipesearch.mutation.mutate import Breeder, Means, Mutation
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import Plan, load_plans
@@ -372,6 +373,32 @@ def test_what_was_mutated_by_hand_is_not_the_loops_to_remove(make_plans: MakePla
     Mutants(open_storage(plans[0].storage_url).engine).add(told)
     Calls().evolve(make_plans({"eras": 3, "mutants": 0}, search=SHORT))
     assert by_hand.exists()
+
+
+def test_an_elite_is_mutated_again_by_other_draws_until_one_is_let_in(make_plans: MakePlans) -> None:
+    """Else the gate, turning the best of all away once, would leave the loop the weaker ones for good."""
+    with pytest.raises(Interrupted):
+        Calls(("mine", 1)).evolve(make_plans(search=SHORT))
+    plan, results = open_results(make_plans()[0].storage_url, "evo.e1")
+    breeder = Breeder(plan, Means(open_storage(plan.storage_url).engine, Worker, train))
+
+    def asked() -> Mutation:
+        return mutations(open_preflight(plan), results, breeder)[0]
+
+    def tell(mutation: Mutation, era: str, accepted: bool) -> None:
+        source = mutation.elite.parent.digest
+        breeder.mutants.add(Mutant(mutation.key, era, 1, source, mutation.key, accepted, "", {}))
+
+    first = asked()
+    tell(first, "evo.e0", accepted=False)
+    again = asked()
+    assert again.elite == first.elite
+    assert len({first.key, again.key}) == len({first.seed, again.seed}) == 2
+    tell(again, "evo.e0", accepted=True)
+    other = asked()
+    assert other.elite != first.elite
+    tell(other, plan.name, accepted=False)
+    assert asked() == other  # this era's own is found, and not tried twice
 
 
 def test_an_adapter_that_was_turned_away_goes_even_if_a_kill_came_first(
