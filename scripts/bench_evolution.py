@@ -3,8 +3,9 @@
     python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
 
 Parents math and lang; addition and reading in language B; preference items from the train split. The loop
-with population control and without, with settings of mutations that evolve too, and with SFT for mutations.
-The first one's compute is then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
+with a lax gate, and with a strict one; without population control (and without immigrants, mates and random
+elites); with SFT for its mutations; with settings of mutations that evolve too. The first one's compute is
+then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
 parent, again and again while it helps, (c) the same of their uniform average, (d) the parents' ensemble
 (log-probabilities averaged at each token; no training, two models at each answer). Compute is counted in
 token passes: one token forward is 1, backward 2. The winner of an arm has the best mean of both objectives on
@@ -51,14 +52,16 @@ SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
 KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
 PATIENCE = 5  # rounds of tuning that may bring nothing
-CONTROLLED: dict[str, Any] = {"control": "niching", "immigrants": 4, "mates": 2}
-LOOSE: dict[str, Any] = {"control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
+LAX: dict[str, Any] = {"significance": 0.5}  # of the gate: small gains are taken on trust
+CONTROLLED: dict[str, Any] = {**LAX, "control": "niching", "immigrants": 4, "mates": 2}
+LOOSE: dict[str, Any] = {**LAX, "control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
 SFT: dict[str, Any] = {"kind": "sft", "learning_rate": 3e-4, "steps": 200}
 LOOPS = {
     "loop": CONTROLLED,
+    "loop, strict gate": {**CONTROLLED, "significance": 0.05},
     "loop without control": LOOSE,
-    "loop, co-evolved": {**CONTROLLED, "perturb": 0.5},
     "loop, SFT": {**CONTROLLED, **SFT},
+    "loop, co-evolved": {**CONTROLLED, "perturb": 0.5},
 }
 
 
