@@ -180,7 +180,7 @@ def test_running_again_does_nothing_twice(evolved: Evolved) -> None:
 
 @pytest.mark.parametrize(
     "at",
-    [("mine", 1), ("trained", 1), ("gate", 1), ("score", 14)],
+    [("mine", 1), ("gate", 1), ("score", 14)],
     ids=lambda at: f"{at[0]}{at[1]}",
 )
 def test_a_loop_that_was_cut_short_ends_as_if_it_was_not(

@@ -27,7 +27,7 @@ RANDOM = [name for name, method in METHODS.items() if method.random]
 BIG = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 12, "vocab_size": 2**14}
 
 # The printed command takes a process of its own: one method of each kind.
-COMMANDED = ("linear", "slerp", "ties", "dare_ties", "della", "arcee_fusion")
+COMMANDED = ("linear", "slerp", "dare_ties", "arcee_fusion")
 
 
 def merged(recipe):

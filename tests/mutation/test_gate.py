@@ -176,10 +176,10 @@ def test_many_items_are_judged_without_all_resamples_in_memory_at_once():
     import tracemalloc
 
     chance = random.Random(1)
-    gains = [chance.choice([-1, 0, 0, 1, 1]) for _ in range(5000)]
+    gains = [chance.choice([-1, 0, 0, 1, 1]) for _ in range(2000)]
     tracemalloc.start()
     p = p_of(gains)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert p == pytest.approx(1e-4, abs=1e-4)
-    assert peak < 200e6
+    assert peak < 100e6  # all at once take 1.3 GB
