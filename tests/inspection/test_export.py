@@ -95,7 +95,6 @@ def rebuilt(recipe: Recipe, folder: Path) -> int:
 def test_the_command_on_the_card_rebuilds_a_winner_over_an_adapter(won: Won, tmp_path: Path) -> None:
     recipe = won.export(tmp_path / "out")
     (command,) = re.findall(r"## Rebuild\n\n```\n(.+)\n```", (tmp_path / "out" / "README.md").read_text())
-    assert verify(recipe).command == command
     run_printed(command, recipe.parent)
     assert rebuilt(won.recipe, recipe.parent / "model") == 39
 
