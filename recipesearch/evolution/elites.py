@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from random import Random
 
 import numpy as np
@@ -30,7 +31,7 @@ def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mu
     plan = checked.plan
     assert plan.mutation is not None
     wanted = (_next(elite, plan, breeder) for elite in elites(checked, results))
-    return [mutation for mutation in wanted if mutation][: plan.mutation.mutants]
+    return list(islice((mutation for mutation in wanted if mutation), plan.mutation.mutants))
 
 
 def _next(elite: Elite, plan: Plan, breeder: Breeder) -> Mutation | None:

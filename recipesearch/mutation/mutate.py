@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Self
@@ -135,9 +136,13 @@ class Breeder:
             self._means.train(Order(source, self._plan.preference, preferences, *how, folder))
         return adapted(source, folder)
 
+    @cached_property
+    def _items(self) -> list[str]:
+        """The digests of the preference items: read once, since their files may be large."""
+        return [items_digest(spec) for spec in self._plan.preferences]
+
     def _key(self, source: Parent, plan: MutationPlan, seed: int) -> str:
-        items = [items_digest(spec) for spec in self._plan.preferences]
-        return mutant_key(self._plan.whole_name, source, plan, seed, items)
+        return mutant_key(self._plan.whole_name, source, plan, seed, self._items)
 
     def _folder(self, mutation: Mutation) -> Path:
         return self._plan.bred / mutation.key
