@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from .errors import PlanError, nearest
 from .merging.headers import Checkpoint
-from .merging.hosting import deep
 from .merging.shapes import shapes, shapes_folder
 from .merging.tokenizers import Settled, settle, token_ids
 from .plan import Plan, TokenPlan
 from .recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
+from .recipe.hosting import deep
 
 _LOG = logging.getLogger("recipesearch")
 

@@ -12,12 +12,12 @@ from .errors import PlanError, RefusedInput
 from .memory import require_memory
 from .merging.compatibility import require_compatible, require_stackable, warn_unless_alike
 from .merging.headers import Checkpoint, read_checkpoint
-from .merging.hosting import require_hostable
 from .merging.parents import identify, locate
 from .merging.shapes import shapes
 from .merging.tokenizers import Settled
 from .plan import FRONT, EnginePlan, Plan
 from .recipe import Parent, Recipe, Tokenizer
+from .recipe.hosting import require_hostable
 from .samplers.fit import Choice, choose
 from .space.kinds import Space, open_space
 from .space.places import Parts

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import PlanError, TrialFailed, nearest
-from .methods import METHODS
 from .plan import Plan, WeightsPlan
 from .preflight import Preflight, preflight
 from .recipe import Recipe
-from .recipe_yaml import to_yaml
+from .recipe.mergekit_yaml import to_yaml
+from .recipe.methods import METHODS
 from .score import Measurement
 from .space.weights import WeightSpace
 from .study.ledger import Ledger

@@ -13,7 +13,7 @@ from .files import write_text
 from .merging.parents import SCRIPT, identify, read_recipe
 from .plan import EnginePlan
 from .recipe import Parent, Recipe, Slice, Source
-from .recipe_yaml import to_yaml
+from .recipe.mergekit_yaml import to_yaml
 
 _CONDITIONS = ("options", "device", "threads", "batch_size")
 

@@ -34,7 +34,7 @@ from recipesearch.merging.headers import read_checkpoint
 from recipesearch.merging.parents import identify, model_directory
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
-from recipesearch.recipe_yaml import to_yaml
+from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.score import TaskScore
 from recipesearch.zoo import build_zoo, zoo_dir
 

@@ -25,10 +25,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from recipesearch.merging.hosting import deep, hosted
 from recipesearch.merging.parents import identify
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source
+from recipesearch.recipe.hosting import deep, hosted
 from recipesearch.score import TaskScore
 from recipesearch.zoo import build_zoo, zoo_dir
 

@@ -24,9 +24,9 @@ import optuna
 import torch
 from bench_zoo_samplers import Bench, _interval, _volume
 
-from recipesearch.methods import METHODS
 from recipesearch.plan import SearchPlan, WeightsPlan
 from recipesearch.recipe import Parent
+from recipesearch.recipe.methods import METHODS
 from recipesearch.samplers.per_trial import Known, PerTrialSampler
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool

@@ -26,9 +26,9 @@ from typing import Any
 
 from recipesearch.engines.vllm import VllmEngine
 from recipesearch.merging.parents import identify
-from recipesearch.methods import METHODS as METHOD_TABLE
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
+from recipesearch.recipe.methods import METHODS as METHOD_TABLE
 from recipesearch.scoring.tasks import LoadedTask, load_tasks
 from recipesearch.zoo import build_zoo
 

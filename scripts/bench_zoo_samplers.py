@@ -34,7 +34,7 @@ from recipesearch.errors import TrialFailed
 from recipesearch.plan import Plan, read_plan
 from recipesearch.preflight import preflight
 from recipesearch.recipe import Parent, Recipe
-from recipesearch.recipe_yaml import from_yaml
+from recipesearch.recipe.mergekit_yaml import from_yaml
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 

@@ -30,10 +30,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.parents import identify
-from recipesearch.methods import METHODS
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, Recipe
-from recipesearch.recipe_yaml import to_mergekit
+from recipesearch.recipe.mergekit_yaml import to_mergekit
+from recipesearch.recipe.methods import METHODS
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool
 from recipesearch.space.weights import WeightSpace

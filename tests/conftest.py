@@ -82,7 +82,7 @@ def stock_merge(tmp_path):
         from safetensors.torch import load_file
 
         from recipesearch.merging.parents import model_directory
-        from recipesearch.recipe_yaml import to_mergekit
+        from recipesearch.recipe.mergekit_yaml import to_mergekit
 
         config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda p: str(model_directory(p))))
         options = MergeOptions(

@@ -1,7 +1,7 @@
 """A recipe by any merge method of the table, its parameters in any of the forms that mergekit reads."""
 
-from recipesearch.methods import METHODS
 from recipesearch.recipe import Recipe, Slice, Source, freeze
+from recipesearch.recipe.methods import METHODS
 
 # By gene, in (plain numbers, filters, gradients, gradients inside filters)
 FORMS = ("plain", "filters", "gradients", "both")

@@ -24,11 +24,11 @@ from recipesearch.diversity import (
     hypervolume_by_parent,
     item_gains,
     item_values,
-    parent_shares,
 )
 from recipesearch.eras import open_preflight
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source
+from recipesearch.recipe.shares import parent_shares
 from recipesearch.score import Measurement, TaskScore
 from recipesearch.study.ledger import Conditions, Ledger, Seconds
 from recipesearch.study.results import Results, Row

@@ -9,7 +9,7 @@ from example_recipes import recipe_of  # noqa: E402
 from mergekit.merge_methods.base import BasePolicy, ParameterScope  # noqa: E402
 
 from recipesearch.merging.materialize import merger  # noqa: E402
-from recipesearch.methods import METHODS  # noqa: E402
+from recipesearch.recipe.methods import METHODS  # noqa: E402
 
 BASES = {
     "required": BasePolicy.REQUIRED,

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recipesearch.errors import PlanError
-from recipesearch.methods import METHODS
 from recipesearch.recipe import (
     Conditional,
     Parent,
@@ -22,7 +21,8 @@ from recipesearch.recipe import (
     freeze,
     thaw,
 )
-from recipesearch.recipe_yaml import PROVENANCE, from_yaml, to_yaml
+from recipesearch.recipe.mergekit_yaml import PROVENANCE, from_yaml, to_yaml
+from recipesearch.recipe.methods import METHODS
 
 NAMES = ("base", "a", "b", "c", "d", "e", "f")
 PLACED = {name: Parent(f"digest of {name}", f"/models/{name}") for name in NAMES}

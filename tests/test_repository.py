@@ -38,8 +38,8 @@ def test_every_recipe_file_is_a_recipe_and_names_no_path_of_a_machine(path: Path
 
 
 def test_the_tables_of_methods_and_keys_in_the_guide_are_complete() -> None:
-    from recipesearch.methods import METHODS
     from recipesearch.plan import EnginePlan, LayersPlan, MutationPlan, SearchPlan, WeightsPlan
+    from recipesearch.recipe.methods import METHODS
 
     guide = (ROOT / "docs" / "guide.md").read_text()
     keys = [

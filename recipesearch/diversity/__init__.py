@@ -8,7 +8,7 @@ Light. For who looks at a study, and for a loop over eras that has to keep a pop
 2402.00070; M2N2, 2508.16204).
 """
 
-from .credit import hypervolume_by_parent, parent_shares
+from .credit import hypervolume_by_parent
 from .distances import behavioural, genotypic
 from .generations import Convergence, Generation, converged, generations, item_gains, item_values
 
@@ -22,5 +22,4 @@ __all__ = [
     "hypervolume_by_parent",
     "item_gains",
     "item_values",
-    "parent_shares",
 ]

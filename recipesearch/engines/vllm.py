@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RefusedInput, StudyError, TrialFailed
-from ..merging.hosting import hosted
 from ..merging.layered import configs, output_shape, shape
 from ..merging.materialize import directories
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe, Slice, Source, freeze
+from ..recipe.hosting import hosted
 from . import canary
 from .vllm_options import engine_arguments, prepare_process
 

@@ -23,7 +23,7 @@ from ..merging.parents import SCRIPT
 from ..merging.tokenizers import copy_tokenizer
 from ..mutation.order import PAIRS
 from ..recipe import Parent, Recipe, TokenizerFolder
-from ..recipe_yaml import PROVENANCE, to_yaml
+from ..recipe.mergekit_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"

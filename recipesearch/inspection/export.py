@@ -13,7 +13,7 @@ from ..files import write_text
 from ..plan import Plan
 from ..preflight import Preflight
 from ..recipe import Parent, Recipe
-from ..recipe_yaml import to_yaml
+from ..recipe.mergekit_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
 from .bundle import (
     RECIPE_FILE,

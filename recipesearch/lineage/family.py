@@ -15,9 +15,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ..diversity import parent_shares
 from ..mutation.order import LINEAGE
 from ..recipe import Parent, Recipe
+from ..recipe.shares import parent_shares
 
 _TOLD = {"settings", "source", "pairs", "pairs_digest", "seed"}  # what every training of ours leaves
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import PlanError, RefusedInput
 from ..files import cache_dir, write_text
 from ..recipe import Parent, Recipe
-from ..recipe_yaml import from_yaml
+from ..recipe.mergekit_yaml import from_yaml
 from ..zoo import resolve
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint, read_checkpoint
 from .tokenizers import tokenizer_folder

@@ -33,9 +33,9 @@ from mergekit.parameter_resolver import resolve_parameters
 from mergekit.plan import MergePlanner
 
 from ..errors import RefusedInput, TrialFailed
-from ..methods import METHODS
 from ..recipe import Parent, Recipe, Slice
-from ..recipe_yaml import to_mergekit
+from ..recipe.mergekit_yaml import to_mergekit
+from ..recipe.methods import METHODS
 from .draws import Draws
 from .resident import ResidentParents
 from .vocabulary import Vocabulary

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from ..methods import METHODS
 from ..recipe import Parent, Recipe
+from ..recipe.methods import METHODS
 from .headers import COMPANIONS
 from .layered import expected_config, has_lists, output_config
 from .shapes import shapes_folder

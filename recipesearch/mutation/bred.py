@@ -15,7 +15,7 @@ from typing import Any
 from ..files import write_text
 from ..plan import Plan
 from ..recipe import Parent, Recipe
-from ..recipe_yaml import to_yaml
+from ..recipe.mergekit_yaml import to_yaml
 
 
 def keep(plan: Plan, parent: Parent, origin: Mapping[str, Any]) -> str:

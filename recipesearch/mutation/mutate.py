@@ -17,7 +17,7 @@ from ..files import remove_folder
 from ..merging.parents import adapted
 from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
 from ..recipe import Parent, Recipe, Slice, Source
-from ..recipe_yaml import to_yaml
+from ..recipe.mergekit_yaml import to_yaml
 from ..scoring.preferences import Preferences, Wanted, items_digest
 from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants

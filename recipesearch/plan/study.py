@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import PlanError, nearest
-from ..methods import METHODS
+from ..recipe.methods import METHODS
 from ..score import FUNCTION, Objective
 from .engine import EnginePlan
 from .eras import FRONT

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ..errors import nearest
-from ..methods import METHODS, Method, Parameter
+from ..recipe.methods import METHODS, Method, Parameter
 from .section import BadKey, Range, Section
 
 

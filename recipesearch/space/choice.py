@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..methods import Method
+from ..recipe.methods import Method
 
 Genome = Mapping[str, Any]
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from ..architectures import RESIDUALS, Residual
 from ..errors import PlanError
 from ..plan import LayersPlan
 from ..recipe import Conditional, Parameters, Recipe, Slice, Source
+from ..recipe.architectures import RESIDUALS, Residual
 from .choice import Genome, Reader
 from .paths import Layers, Step, encoding
 from .pool import Pool

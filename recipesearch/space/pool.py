@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import PlanError
-from ..methods import METHODS
 from ..plan import WeightsPlan
 from ..recipe import Parent, Tokenizer
+from ..recipe.methods import METHODS
 from .places import Parts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.distributions import FloatDistribution
 
-from ..methods import METHODS
+from ..recipe.methods import METHODS
 from .kinds import Space
 from .layers import LayerSpace
 from .weights import WeightSpace

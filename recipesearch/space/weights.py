@@ -14,9 +14,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from ..methods import METHODS, Method, Parameter
 from ..plan import WeightsPlan
 from ..recipe import Parameters, Parent, Recipe, Setting, Slice, Source, freeze
+from ..recipe.methods import METHODS, Method, Parameter
 from .choice import Choice, Genome, Reader
 from .places import Places
 from .pool import Pool, require_all_parents, require_enough, require_one_donor

@@ -24,7 +24,7 @@ from .. import pareto
 from ..errors import SpaceUsedUp, StudyError
 from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
-from ..recipe_yaml import to_yaml
+from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..score import TaskScore
 from ..space.kinds import Space

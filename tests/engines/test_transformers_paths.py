@@ -10,11 +10,11 @@ transformers = pytest.importorskip("transformers")
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import VerificationFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
-from recipesearch.merging.hosting import hosted  # noqa: E402
 from recipesearch.merging.materialize import write_recipe  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
-from recipesearch.recipe_yaml import to_yaml  # noqa: E402
+from recipesearch.recipe.hosting import hosted  # noqa: E402
+from recipesearch.recipe.mergekit_yaml import to_yaml  # noqa: E402
 from recipesearch.verify import verify  # noqa: E402
 
 

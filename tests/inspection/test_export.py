@@ -23,7 +23,7 @@ from recipesearch.merging.stock import require_equal
 from recipesearch.plan import load_plans
 from recipesearch.preflight import Preflight
 from recipesearch.recipe import Recipe
-from recipesearch.recipe_yaml import to_yaml
+from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.study.results import Results, Row
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker

@@ -65,7 +65,7 @@ def test_config_and_tokenizer_files_equal_stock_mergekits(recipe, zoo, tmp_path)
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
 
-    from recipesearch.recipe_yaml import to_mergekit
+    from recipesearch.recipe.mergekit_yaml import to_mergekit
 
     ours = write_recipe(recipe, tmp_path / "ours")
     config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda parent: parent.source))

@@ -138,7 +138,7 @@ def test_an_adapter_parent_merges_like_base_plus_adapter_in_stock_mergekit(famil
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
 
-    from recipesearch.recipe_yaml import to_mergekit
+    from recipesearch.recipe.mergekit_yaml import to_mergekit
 
     recipe = average(family["base"], identify(f"{zoo / 'math'}+{adapter}", zoo), family["lang"])
     config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda parent: parent.reference))

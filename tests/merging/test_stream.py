@@ -17,9 +17,9 @@ from recipesearch.errors import RefusedInput, TrialFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import merger  # noqa: E402
 from recipesearch.merging.parents import identify  # noqa: E402
-from recipesearch.methods import METHODS  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
-from recipesearch.recipe_yaml import to_yaml  # noqa: E402
+from recipesearch.recipe.mergekit_yaml import to_yaml  # noqa: E402
+from recipesearch.recipe.methods import METHODS  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RANDOM = [name for name, method in METHODS.items() if method.random]

@@ -16,7 +16,7 @@ from recipesearch.mutation.mutate import Breeder, Elite, Means
 from recipesearch.mutation.training import train
 from recipesearch.plan import ObjectivePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
-from recipesearch.recipe_yaml import to_yaml
+from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.mutants import Mutants
 from recipesearch.study.storage import open_storage

@@ -7,9 +7,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from recipesearch.errors import PlanError
-from recipesearch.methods import METHODS
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, thaw
+from recipesearch.recipe.methods import METHODS
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool
 from recipesearch.space.seeds import seeds, start
@@ -158,7 +158,7 @@ def resolved(recipe):
     from mergekit.config import ConfigReader, MergeConfiguration
     from mergekit.parameter_resolver import resolve_parameters
 
-    from recipesearch.recipe_yaml import to_mergekit
+    from recipesearch.recipe.mergekit_yaml import to_mergekit
 
     config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda parent: parent.source))
     method = merge_methods.get(recipe.method)

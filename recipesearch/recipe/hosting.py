@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..architectures import RESIDUALS
 from ..errors import RefusedInput
-from ..recipe import Conditional, Parent, Recipe, Slice, Source
+from .architectures import RESIDUALS
+from .recipe import Conditional, Parent, Recipe, Slice, Source
 
 
 def hosted(recipe: Recipe, depth: int, architecture: str) -> Recipe:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .errors import PlanError, nearest
+from ..errors import PlanError, nearest
 from .methods import METHODS
 from .recipe import (
     Parameters,
