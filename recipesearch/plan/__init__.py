@@ -1,24 +1,22 @@
 """Plan: the study file, read and checked once, then frozen. Light: opens no model and no task.
 
 section.py     what every section is
-space.py (weights.py or layers.py), objective.py, search.py, engine.py, tokenizer.py, mutation.py
+space.py, objective.py, search.py, engine.py, tokenizer.py, mutation.py
                the sections
-study.py       the file as a whole
+plan.py        the file as a whole
 eras.py        a file of several eras, as a plan for each
 reading.py     from a file to a Plan, or to what is wrong with it
 """
 
 from .engine import ROOM_OPTIONS, EnginePlan
 from .eras import FRONT
-from .layers import LayersPlan
 from .mutation import TRAINING, MutationPlan
 from .objective import ObjectivePlan
+from .plan import Plan
 from .reading import load_plan, load_plans, read_plan
 from .search import ScalarizePlan, SearchPlan
-from .space import SpacePlan
-from .study import Plan
+from .space import LayersPlan, SpacePlan, WeightsPlan
 from .tokenizer import TokenizerPlan, TokenPlan
-from .weights import WeightsPlan
 
 __all__ = [
     "FRONT",

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import PlanError, nearest
 from .eras import expand
+from .plan import INTERNAL, Plan
 from .section import BadKey
-from .study import INTERNAL, Plan
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
