@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .eras import closed, members
+from .check.closed_eras import closed
+from .check.members import members
+from .check.preflight import Preflight, preflight
 from .errors import SpaceUsedUp, StudyError, TrialFailed
 from .plan import Plan
-from .preflight import Preflight, preflight
 from .recipe import Parent
 from .score import TaskScore
 from .space.kinds import Space

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .check.preflight import Preflight, preflight
 from .errors import PlanError, TrialFailed, nearest
 from .plan import Plan, WeightsPlan
-from .preflight import Preflight, preflight
 from .recipe import Recipe
 from .recipe.mergekit_yaml import to_yaml
 from .recipe.methods import METHODS

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import VerificationFailed
 from .files import write_text
-from .merging.parents import SCRIPT, identify, read_recipe
+from .parents.identify import SCRIPT, identify, read_recipe
 from .plan import EnginePlan
 from .recipe import Parent, Recipe, Slice, Source
 from .recipe.mergekit_yaml import to_yaml

@@ -29,9 +29,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from recipesearch.memory import weight_bytes
-from recipesearch.merging.headers import read_checkpoint
-from recipesearch.merging.parents import identify, model_directory
+from recipesearch.parents.headers import read_checkpoint
+from recipesearch.parents.identify import identify, model_directory
+from recipesearch.parents.memory import weight_bytes
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.recipe.mergekit_yaml import to_yaml

@@ -29,9 +29,9 @@ import numpy as np
 import yaml
 
 from recipesearch import pareto
+from recipesearch.check.preflight import preflight
 from recipesearch.errors import SpaceUsedUp
 from recipesearch.plan import load_plans
-from recipesearch.preflight import preflight
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.score import Measurement
 from recipesearch.search import run_eras

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 import yaml
 
+from recipesearch.check.preflight import preflight
 from recipesearch.mutation.gate import Asked, judge, paired_p
 from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import MutationPlan, Plan, load_plan
-from recipesearch.preflight import preflight
 from recipesearch.recipe import Parent
 from recipesearch.score import TaskScore
 from recipesearch.search import run

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from recipesearch.merging.parents import identify
+from recipesearch.parents.identify import identify
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source
 from recipesearch.recipe.hosting import deep, hosted

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from recipesearch.engines.vllm import VllmEngine
-from recipesearch.merging.parents import identify
+from recipesearch.parents.identify import identify
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.recipe.methods import METHODS as METHOD_TABLE

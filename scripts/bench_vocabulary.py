@@ -29,7 +29,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
 from recipesearch.merging.materialize import merger, settled
-from recipesearch.merging.parents import identify, model_directory
+from recipesearch.parents.identify import identify, model_directory
 from recipesearch.recipe import Parent, Recipe, Slice, Source, Tokenizer, freeze
 from recipesearch.recipe.mergekit_yaml import to_mergekit
 

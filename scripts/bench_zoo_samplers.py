@@ -30,9 +30,9 @@ from mergekit.evo.genome import ModelGenome, ModelGenomeDefinition
 from numpy.typing import NDArray
 
 from recipesearch import pareto, search
+from recipesearch.check.preflight import preflight
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import Plan, read_plan
-from recipesearch.preflight import preflight
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.recipe.mergekit_yaml import from_yaml
 from recipesearch.workers.worker import Worker

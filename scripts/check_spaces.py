@@ -29,7 +29,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipesearch.merging.materialize import merger
-from recipesearch.merging.parents import identify
+from recipesearch.parents.identify import identify
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.recipe.mergekit_yaml import to_mergekit

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from recipesearch.eras import begun
 from recipesearch.errors import StudyError
 from recipesearch.plan import load_plans
+from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results, open_stored
 from recipesearch.study.storage import open_storage

@@ -54,7 +54,7 @@ def random_llama(tmp_path_factory):
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from recipesearch.merging.parents import identify
+        from recipesearch.parents.identify import identify
 
         shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 32} | sizes
         config = LlamaConfig(
@@ -81,7 +81,7 @@ def stock_merge(tmp_path):
         from mergekit.merge import MergeOptions, run_merge
         from safetensors.torch import load_file
 
-        from recipesearch.merging.parents import model_directory
+        from recipesearch.parents.identify import model_directory
         from recipesearch.recipe.mergekit_yaml import to_mergekit
 
         config = MergeConfiguration.model_validate(to_mergekit(recipe, lambda p: str(model_directory(p))))

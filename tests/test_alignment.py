@@ -17,15 +17,15 @@ pytest.importorskip("torch")
 from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch import cli, search
-from recipesearch.alignment import live_donor
+from recipesearch.check.alignment import live_donor
+from recipesearch.check.estimate import estimate
+from recipesearch.check.preflight import Preflight, preflight
 from recipesearch.errors import PlanError, RefusedInput
-from recipesearch.estimate import estimate
 from recipesearch.inspection.export import export
-from recipesearch.memory import need
-from recipesearch.merging.headers import read_checkpoint
 from recipesearch.merging.materialize import directories
+from recipesearch.parents.headers import read_checkpoint
+from recipesearch.parents.memory import need
 from recipesearch.plan import Plan
-from recipesearch.preflight import Preflight, preflight
 from recipesearch.recipe import TokenizerFolder
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker

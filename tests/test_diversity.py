@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
 from recipesearch import search
+from recipesearch.check.members import open_preflight
 from recipesearch.diversity import (
     Generation,
     behavioural,
@@ -25,7 +26,6 @@ from recipesearch.diversity import (
     item_gains,
     item_values,
 )
-from recipesearch.eras import open_preflight
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source
 from recipesearch.recipe.shares import parent_shares

@@ -13,14 +13,14 @@ import yaml
 from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch import search
+from recipesearch.check.members import members, open_preflight
+from recipesearch.check.preflight import preflight
 from recipesearch.cli.searching import _needs_of_all
-from recipesearch.eras import lineage, members, open_preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
-from recipesearch.preflight import preflight
 from recipesearch.recipe import Recipe
 from recipesearch.study.results import Results, open_results
 from recipesearch.verify import verify
@@ -248,7 +248,7 @@ def test_a_member_whose_parents_have_changed_is_refused(
 ) -> None:
     plans = make_plans()
     run_here(plans)
-    monkeypatch.setattr("recipesearch.eras.preflight", over_swapped_parents)
+    monkeypatch.setattr("recipesearch.check.members.preflight", over_swapped_parents)
     with pytest.raises(RefusedInput, match="was scored with other parents"):
         members(plans[1])
 

@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from recipesearch import cli, memory
+from recipesearch import cli
+from recipesearch.check.estimate import estimate
+from recipesearch.check.preflight import preflight
 from recipesearch.errors import RefusedInput
-from recipesearch.estimate import estimate
-from recipesearch.memory import (
+from recipesearch.parents import memory
+from recipesearch.parents.headers import Checkpoint, TensorHeader, read_checkpoint
+from recipesearch.parents.identify import locate
+from recipesearch.parents.memory import (
     available,
     cache_bytes_per_token,
     default_cache_bytes,
@@ -23,10 +27,7 @@ from recipesearch.memory import (
     require_memory,
     weight_bytes,
 )
-from recipesearch.merging.headers import Checkpoint, TensorHeader, read_checkpoint
-from recipesearch.merging.parents import locate
 from recipesearch.plan import EnginePlan, Plan, load_plans
-from recipesearch.preflight import preflight
 
 GIB = 1 << 30
 LLAMA_3_8B = {
@@ -305,7 +306,7 @@ def no_weight_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(checkpoint: Checkpoint) -> str:
         pytest.fail(f"{checkpoint.directory}'s weights were read")
 
-    monkeypatch.setattr("recipesearch.merging.parents.content_digest", read)
+    monkeypatch.setattr("recipesearch.parents.identify.content_digest", read)
 
 
 @pytest.fixture

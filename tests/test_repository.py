@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipesearch.merging.parents import read_recipe
-from recipesearch.offline import check_offline
+from recipesearch.check.offline import check_offline
+from recipesearch.parents.identify import read_recipe
 from recipesearch.plan import load_plans
 
 ROOT = Path(__file__).parent.parent

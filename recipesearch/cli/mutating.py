@@ -13,8 +13,8 @@ from .output import line, note, out, print_json
 from .viewing import open_study
 
 if TYPE_CHECKING:
+    from ..check.preflight import Preflight
     from ..mutation.mutate import Bred, Elite
-    from ..preflight import Preflight
     from ..scoring.preferences import Preferences, Wanted
 
 
@@ -28,7 +28,7 @@ def mutate(
 ) -> None:
     """Mutates one trial's recipe, prints what the gate found and the reference to the mutant; with ``sweep``
     (KEY=VALUE,VALUE,...) once for each value."""
-    from ..eras import open_preflight
+    from ..check.members import open_preflight
     from ..mutation.mutate import Elite
 
     stored, results = open_study(study)

@@ -35,7 +35,7 @@ def export(
 
 def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
     """Exports one trial, prints the recipe's path and returns it."""
-    from ..eras import open_preflight
+    from ..check.members import open_preflight
     from ..inspection.export import export as write
 
     written = write(open_preflight(plan), results, row, folder, portable=portable)
@@ -51,7 +51,7 @@ def _choose(results: Results, trial: int | None, best: str | None) -> Row:
 
 def merge(recipe_file: Path, target: Path) -> None:
     """Builds the recipe's model folder."""
-    from ..merging.parents import read_recipe
+    from ..parents.identify import read_recipe
 
     recipe, provenance = read_recipe(recipe_file)
     import torch

@@ -14,7 +14,7 @@ from ..plan import Plan, load_plans
 from .output import line, note, out, print_json, search_progress
 
 if TYPE_CHECKING:
-    from ..preflight import Preflight
+    from ..check.preflight import Preflight
 
 
 def init(target: Path) -> None:
@@ -45,8 +45,9 @@ def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) ->
 
 
 def _needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
-    from ..eras import begun, members, stand_ins
-    from ..preflight import preflight
+    from ..check.members import members, stand_ins
+    from ..check.preflight import preflight
+    from ..study.chain import begun
 
     before: Preflight | None = None
     for plan in plans:
@@ -57,8 +58,8 @@ def _needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
 
 def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
     """As above, from recorded configs; nothing is known of the number of items."""
-    from ..estimate import estimate
-    from ..offline import check_offline
+    from ..check.estimate import estimate
+    from ..check.offline import check_offline
 
     before: Preflight | None = None
     for plan in plans:
@@ -69,8 +70,8 @@ def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
 
 def _needs(checked: Preflight) -> dict[str, Any]:
     """What one era would need; loads its tasks."""
+    from ..check.estimate import estimate
     from ..engines.choice import require_runnable
-    from ..estimate import estimate
     from ..workers.goals import load_all_goals, require_mutations
 
     plan = checked.plan

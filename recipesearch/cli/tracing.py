@@ -10,7 +10,7 @@ from .viewing import open_study
 
 def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> None:
     """The lineage of a trial, unless named of the knee."""
-    from ..eras import open_preflight
+    from ..check.members import open_preflight
     from ..inspection.lineage_tree import tree, tree_text
     from ..lineage import trace
 

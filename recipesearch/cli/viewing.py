@@ -39,7 +39,7 @@ def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, R
         if era not in names:
             raise PlanError(f"the study file has no era '{era}': {nearest(era, names or ['no eras at all'])}")
         plans = [plan for plan in plans if plan.era == era]
-    from ..eras import begun
+    from ..study.chain import begun
 
     plan = next((plan for plan in reversed(plans[1:]) if begun(plan)), plans[0])
     stored, results = open_results(plan.storage_url, plan.name)
@@ -48,11 +48,11 @@ def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, R
 
 def status(study: str, as_json: bool) -> None:
     """How far the study is, where its parents come from, and what the gate said of its mutants."""
-    from ..eras import judged, lineage
     from ..inspection.tables import as_table, status_data
+    from ..study.chain import judged, origins
 
     plan, results = open_study(study)
-    data = status_data(plan, results) | {"parents": lineage(plan, results)}
+    data = status_data(plan, results) | {"parents": origins(plan, results)}
     mutants = judged(plan)
     if as_json:
         print_json(data | {"mutants": mutants})
@@ -119,7 +119,7 @@ def diversity(study: str, as_json: bool) -> None:
 def _space_at_hand(plan: Plan, results: Results) -> Space | None:
     """The study's space; None, with a note, where its parents are not here as they were: a database can be
     looked at anywhere."""
-    from ..eras import open_preflight
+    from ..check.members import open_preflight
 
     try:
         space = open_preflight(plan).space

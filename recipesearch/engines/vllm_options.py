@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlanError, RefusedInput, nearest
-from ..memory import default_cache_bytes, gpu_share, longest_sequence, weight_bytes
-from ..merging.headers import read_checkpoint
+from ..parents.headers import read_checkpoint
+from ..parents.memory import default_cache_bytes, gpu_share, longest_sequence, weight_bytes
 from ..plan import EnginePlan
 
 # In this process: nothing survives its end, and Python objects reach the worker as they are.

@@ -9,9 +9,9 @@ from random import Random
 import numpy as np
 
 from .. import pareto
+from ..check.preflight import Preflight
 from ..mutation.mutate import Breeder, Elite, Mutation
 from ..plan import Plan
-from ..preflight import Preflight
 from ..study.results import Results, Row
 from .inheritance import settings_for
 

@@ -10,16 +10,16 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..check.preflight import Preflight
 from ..diversity import converged, generations
-from ..eras import begun
 from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
 from ..files import remove_abandoned
 from ..mutation.mutate import NOT_ITS_FAULT, Breeder, Means, Mutation, Train, require_mutable
 from ..mutation.process import train_apart
 from ..plan import Plan
-from ..preflight import Preflight
 from ..scoring.preferences import Preferences
 from ..search import Observer, OpenWorker, run
+from ..study.chain import begun
 from ..study.results import Results, open_stored
 from ..study.storage import open_storage, sole_runner
 from ..workers.supervisor import Supervised

@@ -8,17 +8,18 @@ from random import Random
 
 import numpy as np
 
+from ..check.members import open_preflight
+from ..check.preflight import Preflight
 from ..diversity import converged, generations, item_gains
-from ..eras import begun, open_preflight
 from ..errors import PlanError
-from ..merging.parents import adapted
 from ..mutation.bred import keep
 from ..mutation.mutate import Breeder, Means, recipes_of
+from ..parents.identify import adapted
 from ..plan import Plan
-from ..preflight import Preflight
 from ..recipe import Parent
 from ..space.kinds import Space
 from ..space.seeds import Labelled, parent_label
+from ..study.chain import begun
 from ..study.results import Results, open_results, open_stored
 from .elites import elites, mutations
 from .niching import mates, survivors

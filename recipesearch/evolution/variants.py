@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..check.preflight import preflight
 from ..errors import PlanError, nearest
-from ..merging.parents import identify
 from ..mutation.bred import keep
 from ..mutation.mutate import Breeder, Elite, Means, Mutation, recipes_of
+from ..parents.identify import identify
 from ..plan import Plan
-from ..preflight import preflight
 from ..recipe import Parent, Recipe
 
 

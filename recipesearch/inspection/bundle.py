@@ -19,9 +19,9 @@ import yaml
 
 from ..errors import StudyError
 from ..files import write_text
-from ..merging.parents import SCRIPT
-from ..merging.tokenizers import copy_tokenizer
 from ..mutation.order import PAIRS
+from ..parents.identify import SCRIPT
+from ..parents.tokenizer_files import copy_tokenizer
 from ..recipe import Parent, Recipe, TokenizerFolder
 from ..recipe.mergekit_yaml import PROVENANCE, to_yaml
 from ..study.ledger import Conditions

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import yaml
 
+from ..check.preflight import Preflight
 from ..lineage import Lineage, trace
-from ..merging.parents import SCRIPT
+from ..parents.identify import SCRIPT
 from ..plan import FRONT
-from ..preflight import Preflight
 from ..recipe import Parent, Recipe
 from ..score import Measurement
 from ..study.ledger import Conditions

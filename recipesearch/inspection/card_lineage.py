@@ -10,7 +10,7 @@ import yaml
 
 from ..errors import RefusedInput
 from ..lineage import Lineage, Node
-from ..merging.parents import model_directory
+from ..parents.identify import model_directory
 from ..recipe import Parent
 from .lineage_tree import scores, tree_text
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..check.preflight import Preflight
 from ..errors import StudyError
 from ..files import write_text
 from ..plan import Plan
-from ..preflight import Preflight
 from ..recipe import Parent, Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..eras import chain
 from ..plan import Plan
 from ..space.seeds import parent_label
+from ..study.chain import chain
 from ..study.mutants import Mutant, find_mutants
 from ..study.results import Results, Row
 from ..study.storage import open_storage

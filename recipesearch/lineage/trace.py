@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..check.preflight import Preflight
 from ..errors import StudyError
-from ..preflight import Preflight
 from ..recipe import Parent, Recipe
 from ..study.results import Results, Row
 from .family import Family, left_beside, walk

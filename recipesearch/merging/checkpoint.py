@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from ..errors import StudyError
 from ..files import whole_folder
-from .headers import COMPANIONS
+from ..parents.headers import COMPANIONS
 from .vocabulary import Vocabulary
 
 _SHARD_BYTES = 5_000_000_000

@@ -13,9 +13,9 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
 from ..errors import RefusedInput
+from ..parents.headers import PER_LAYER
+from ..parents.identify import model_directory
 from ..recipe import Parent, Recipe, Slice
-from .headers import PER_LAYER
-from .parents import model_directory
 
 # What a layer reads in its model's config, beside sizes, which show in the tensors' shapes.
 _READ_BY_LAYERS = ("hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_parameters", "sliding_window")

@@ -15,13 +15,13 @@ from mergekit.common import ModelReference
 
 from ..errors import StudyError
 from ..files import cache_dir, whole_folder
+from ..parents.identify import model_directory
 from ..recipe import Parent, Recipe, TokenizerFolder
 from .checkpoint import write_checkpoint
 from .layered import configs, output_config
-from .parents import model_directory
 from .resident import ResidentParents
+from .settle import settle
 from .stream import Merger
-from .tokenizers import settle
 
 
 def directories(parents: Iterable[Parent]) -> dict[Parent, Path]:

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from ..errors import VerificationFailed
-from .headers import read_checkpoint
+from ..parents.headers import read_checkpoint
 
 
 def command(recipe_file: Path, output: Path, seed: int, threads: int, device: str = "cpu") -> list[str]:

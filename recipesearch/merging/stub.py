@@ -13,11 +13,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from ..check.shapes import shapes_folder
+from ..parents.headers import COMPANIONS
 from ..recipe import Parent, Recipe
 from ..recipe.methods import METHODS
-from .headers import COMPANIONS
 from .layered import expected_config, has_lists, output_config
-from .shapes import shapes_folder
 
 
 def with_stub(recipe: Recipe, target: Path) -> Recipe | None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ..errors import PlanError, StudyError, TrialFailed
 from ..files import remove_folder
-from ..merging.parents import adapted
+from ..parents.identify import adapted
 from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
 from ..recipe import Parent, Recipe, Slice, Source
 from ..recipe.mergekit_yaml import to_yaml

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from ..alignment import live_donor
+from ..check.alignment import live_donor
 from ..engines.choice import open_engine
 from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from ..files import remove_folder

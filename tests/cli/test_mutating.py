@@ -12,8 +12,8 @@ pytest.importorskip("peft")
 pytest.importorskip("trl")
 
 from recipesearch.errors import TrialFailed
-from recipesearch.merging.parents import identify
 from recipesearch.mutation.training import train
+from recipesearch.parents.identify import identify
 from recipesearch.plan import Plan
 from recipesearch.workers.worker import Worker
 

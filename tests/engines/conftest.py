@@ -99,7 +99,7 @@ def random_model(zoo, tmp_path_factory):
         import torch
         import transformers
 
-        from recipesearch.merging.parents import identify
+        from recipesearch.parents.identify import identify
 
         config = getattr(transformers, f"{family}Config")(
             **shape, tie_word_embeddings=tied, **own.get(family, {})
@@ -121,7 +121,7 @@ def random_model(zoo, tmp_path_factory):
 @pytest.fixture(scope="session")
 def family(zoo):
     """The zoo's three models as parents, the base first."""
-    from recipesearch.merging.parents import identify
+    from recipesearch.parents.identify import identify
 
     return [identify(str(zoo / name), zoo) for name in ("base", "math", "lang")]
 

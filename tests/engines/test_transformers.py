@@ -14,7 +14,7 @@ from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import TrialFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import write_recipe  # noqa: E402
-from recipesearch.merging.parents import identify, model_directory  # noqa: E402
+from recipesearch.parents.identify import identify, model_directory  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")

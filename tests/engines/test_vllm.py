@@ -21,8 +21,8 @@ from recipesearch.engines import vllm as engine_module  # noqa: E402
 from recipesearch.engines.choice import open_engine  # noqa: E402
 from recipesearch.engines.vllm_worker import RecipeWorker  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
 from recipesearch.merging.stream import Merger  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.plan import EnginePlan  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from recipesearch.alignment import live_donor
+from recipesearch.check.alignment import live_donor
+from recipesearch.check.preflight import preflight
+from recipesearch.check.shapes import shapes
 from recipesearch.engines.choice import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
-from recipesearch.merging.shapes import shapes
-from recipesearch.preflight import preflight
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.search import run
 

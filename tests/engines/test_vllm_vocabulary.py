@@ -10,10 +10,10 @@ pytest.importorskip("torch")
 
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch.alignment import live_donor
+from recipesearch.check.alignment import live_donor
+from recipesearch.check.preflight import preflight
 from recipesearch.engines.choice import open_engine
 from recipesearch.inspection.export import export
-from recipesearch.preflight import preflight
 from recipesearch.search import run
 from recipesearch.verify import verify
 

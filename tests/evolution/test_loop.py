@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
-from recipesearch.eras import begun, open_preflight
+from recipesearch.check.members import open_preflight
 from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.evolution import evolve
 from recipesearch.evolution.elites import mutations
 from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
-from recipesearch.merging.parents import identify
 from recipesearch.mutation.mutate import Breeder, Means, Mutation
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
+from recipesearch.parents.identify import identify
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
+from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results
 from recipesearch.study.storage import open_storage, sole_runner

@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from recipesearch import search
-from recipesearch.eras import open_preflight
+from recipesearch.check.members import open_preflight
+from recipesearch.check.preflight import Preflight
 from recipesearch.errors import PlanError, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import merger
-from recipesearch.merging.parents import read_recipe
 from recipesearch.merging.stock import require_equal
+from recipesearch.parents.identify import read_recipe
 from recipesearch.plan import load_plans
-from recipesearch.preflight import Preflight
 from recipesearch.recipe import Recipe
 from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.study.results import Results, Row

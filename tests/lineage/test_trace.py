@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from recipesearch import cli, search
-from recipesearch.eras import lineage as origins
-from recipesearch.eras import open_preflight
+from recipesearch.check.members import open_preflight
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.inspection.export import export
 from recipesearch.lineage import Edge, Lineage, Node, trace
-from recipesearch.merging.parents import adapted, identify
 from recipesearch.mutation.bred import keep
+from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan, Plan, load_plans
 from recipesearch.recipe import Parent
+from recipesearch.study.chain import origins
 from recipesearch.study.mutants import Mutant, Mutants, find_mutants
 from recipesearch.study.results import Results, Row, open_results
 from recipesearch.study.storage import open_storage

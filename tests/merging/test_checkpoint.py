@@ -16,7 +16,7 @@ from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.checkpoint import write_checkpoint  # noqa: E402
 from recipesearch.merging.layered import configs, output_config  # noqa: E402
 from recipesearch.merging.materialize import directories, merger, write_recipe  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from recipesearch.errors import RefusedInput
-from recipesearch.merging.compatibility import require_compatible, require_stackable, warn_unless_alike
-from recipesearch.merging.headers import read_checkpoint
+from recipesearch.parents.compatibility import require_compatible, require_stackable, warn_unless_alike
+from recipesearch.parents.headers import read_checkpoint
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_vocabularies_of_different_sizes_are_refused_with_both_sizes(one):
 
 
 def test_a_head_may_be_absent_only_where_it_is_tied(random_llama):
-    from recipesearch.merging.parents import model_directory
+    from recipesearch.parents.identify import model_directory
 
     tied, untied = (read_checkpoint(model_directory(random_llama(1, tie))) for tie in (True, False))
     assert "lm_head.weight" not in tied.tensors

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from recipesearch.errors import RefusedInput
-from recipesearch.merging.headers import read_checkpoint
+from recipesearch.parents.headers import read_checkpoint
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 

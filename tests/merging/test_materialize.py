@@ -13,7 +13,7 @@ from recipesearch.errors import StudyError, TrialFailed  # noqa: E402
 from recipesearch.files import cache_dir  # noqa: E402
 from recipesearch.merging import materialize  # noqa: E402
 from recipesearch.merging.materialize import built_folder, directories, merger, write_recipe  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze  # noqa: E402
 
 

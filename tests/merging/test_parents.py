@@ -9,8 +9,9 @@ import pytest
 
 from recipesearch.errors import PlanError, RefusedInput
 from recipesearch.files import cache_dir
-from recipesearch.merging.headers import read_checkpoint
-from recipesearch.merging.parents import content_digest, identify, model_directory
+from recipesearch.parents.digest import content_digest
+from recipesearch.parents.headers import read_checkpoint
+from recipesearch.parents.identify import identify, model_directory
 from recipesearch.recipe import Recipe
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

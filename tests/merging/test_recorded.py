@@ -11,9 +11,9 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
+from recipesearch.check.recorded import recorded_checkpoint
 from recipesearch.errors import RefusedInput
-from recipesearch.merging.headers import read_checkpoint
-from recipesearch.merging.recorded import recorded_checkpoint
+from recipesearch.parents.headers import read_checkpoint
 
 TINY = {
     "hidden_size": 16,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from recipesearch.errors import RefusedInput, TrialFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import merger  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.recipe.mergekit_yaml import to_yaml  # noqa: E402
 from recipesearch.recipe.methods import METHODS  # noqa: E402

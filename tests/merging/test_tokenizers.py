@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from recipesearch.errors import PlanError
-from recipesearch.memory import weight_bytes
-from recipesearch.merging.headers import read_checkpoint
-from recipesearch.merging.tokenizers import copy_tokenizer, settle, token_ids, tokenizer_folder
+from recipesearch.merging.settle import settle
+from recipesearch.parents.headers import read_checkpoint
+from recipesearch.parents.memory import weight_bytes
+from recipesearch.parents.tokenizer_files import copy_tokenizer, token_ids, tokenizer_folder
 from recipesearch.recipe import Tokenizer, TokenRow
 
 

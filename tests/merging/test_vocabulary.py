@@ -18,8 +18,8 @@ from vocabularies import PLAIN, SPECIAL, respoken  # noqa: E402
 from recipesearch.errors import RefusedInput  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import directories, merger, settled, write_recipe  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
-from recipesearch.merging.tokenizers import settle  # noqa: E402
+from recipesearch.merging.settle import settle  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, Tokenizer, TokenRow, freeze  # noqa: E402
 
 METHODS = ("linear", "ties", "dare_ties", "slerp")

@@ -10,10 +10,10 @@ pytest.importorskip("peft")
 pytest.importorskip("trl")
 
 from recipesearch.errors import PlanError, WorkerLost
-from recipesearch.merging.parents import adapted, identify, read_recipe
 from recipesearch.mutation.bred import keep
 from recipesearch.mutation.mutate import Breeder, Elite, Means
 from recipesearch.mutation.training import train
+from recipesearch.parents.identify import adapted, identify, read_recipe
 from recipesearch.plan import ObjectivePlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.recipe.mergekit_yaml import to_yaml

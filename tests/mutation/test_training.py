@@ -20,11 +20,11 @@ from trl import DPOTrainer
 
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.merging.materialize import directories
-from recipesearch.merging.parents import adapted, identify
 from recipesearch.mutation import process
 from recipesearch.mutation.order import Order, mutant_key
 from recipesearch.mutation.training import train
 from recipesearch.mutation.watch import Watch
+from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.scoring.preferences import Pair, Preferences, read_pairs

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recipesearch.engines.choice import open_engine
 from recipesearch.errors import RefusedInput
-from recipesearch.merging.parents import identify
+from recipesearch.parents.identify import identify
 from recipesearch.plan import EnginePlan
 from recipesearch.recipe import Recipe, Slice, Source, freeze
 from recipesearch.scoring.mining import mine

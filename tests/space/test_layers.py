@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 from recipesearch.errors import PlanError  # noqa: E402
 from recipesearch.merging.layered import configs, output_config  # noqa: E402
 from recipesearch.merging.materialize import directories, merger  # noqa: E402
-from recipesearch.merging.parents import identify  # noqa: E402
+from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.plan import LayersPlan, SearchPlan  # noqa: E402
 from recipesearch.recipe import Parent, Tokenizer  # noqa: E402
 from recipesearch.samplers.fit import choose  # noqa: E402

@@ -285,7 +285,7 @@ def test_a_normalised_average_of_zero_weights_is_the_uniform_one():
 @pytest.fixture(scope="module")
 def family(zoo):
     pytest.importorskip("mergekit")
-    from recipesearch.merging.parents import identify
+    from recipesearch.parents.identify import identify
 
     return {name: identify(str(zoo / name), zoo) for name in NAMES}
 

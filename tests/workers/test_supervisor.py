@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from processes import Supervising, alive, living, within
 
+from recipesearch.check.preflight import preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from recipesearch.plan import Plan
-from recipesearch.preflight import preflight
 from recipesearch.workers import group, supervisor
 from recipesearch.workers.supervisor import Supervised
 

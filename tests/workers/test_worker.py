@@ -10,11 +10,11 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("mergekit")
 
+from recipesearch.check.preflight import preflight  # noqa: E402
 from recipesearch.engines.choice import open_engine  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost  # noqa: E402
 from recipesearch.plan import EnginePlan, Plan  # noqa: E402
-from recipesearch.preflight import preflight  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.scoring.preferences import Wanted  # noqa: E402
 from recipesearch.workers import worker as module  # noqa: E402

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..errors import PlanError, RefusedInput
+from ..parents.compatibility import require_compatible, require_stackable, warn_unless_alike
+from ..parents.headers import Checkpoint, read_checkpoint
+from ..parents.identify import identify, locate
+from ..parents.memory import require_memory
+from ..parents.tokenizer_files import Settled
+from ..plan import FRONT, EnginePlan, Plan
+from ..recipe import Parent, Recipe, Tokenizer
+from ..recipe.hosting import require_hostable
+from ..samplers.fit import Choice, choose
+from ..space.kinds import Space, open_space
+from ..space.places import Parts
+from ..space.pool import Pool
+from ..space.seeds import parent_label, seeds
 from .alignment import donor_first, settle_vocabulary, warn_of_other_tokens
-from .errors import PlanError, RefusedInput
-from .memory import require_memory
-from .merging.compatibility import require_compatible, require_stackable, warn_unless_alike
-from .merging.headers import Checkpoint, read_checkpoint
-from .merging.parents import identify, locate
-from .merging.shapes import shapes
-from .merging.tokenizers import Settled
-from .plan import FRONT, EnginePlan, Plan
-from .recipe import Parent, Recipe, Tokenizer
-from .recipe.hosting import require_hostable
-from .samplers.fit import Choice, choose
-from .space.kinds import Space, open_space
-from .space.places import Parts
-from .space.pool import Pool
-from .space.seeds import parent_label, seeds
+from .shapes import shapes
 
 # GPT-NeoX calls its head embed_out.
 _EMBEDDING = re.compile(r"embed(?!_out)|wte|wpe")
@@ -155,7 +155,7 @@ def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
     require_stackable(checkpoints)
     if hosts := plan.engine.kind == "vllm":
         require_hostable(next(iter(checkpoints.values())).architecture)
-    from .merging.layered import require_movable  # transformers fills in what configs leave out
+    from ..merging.layered import require_movable  # transformers fills in what configs leave out
 
     require_movable({name: checkpoint.config for name, checkpoint in checkpoints.items()}, in_place=hosts)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..parents.headers import Checkpoint, read_checkpoint
+from ..parents.identify import model_directory
 from ..recipe import Parent, Recipe
-from .headers import Checkpoint, read_checkpoint
-from .parents import model_directory
 
 
 def shapes_folder(parent: Parent) -> Path:
@@ -16,7 +16,7 @@ def shapes_folder(parent: Parent) -> Path:
     """
     while isinstance(parent.source, Recipe):
         if parent.source.tokenizer:
-            from .materialize import directories
+            from ..merging.materialize import directories
 
             return directories([parent])[parent]
         parent = parent.source.base or parent.source.parents()[0]

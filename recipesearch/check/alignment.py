@@ -6,13 +6,13 @@ import itertools
 import logging
 from collections.abc import Mapping
 
-from .errors import PlanError, nearest
-from .merging.headers import Checkpoint
-from .merging.shapes import shapes, shapes_folder
-from .merging.tokenizers import Settled, settle, token_ids
-from .plan import Plan, TokenPlan
-from .recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
-from .recipe.hosting import deep
+from ..errors import PlanError, nearest
+from ..parents.headers import Checkpoint
+from ..parents.tokenizer_files import Settled, token_ids
+from ..plan import Plan, TokenPlan
+from ..recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
+from ..recipe.hosting import deep
+from .shapes import shapes, shapes_folder
 
 _LOG = logging.getLogger("recipesearch")
 
@@ -26,6 +26,8 @@ def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | No
     tokenizer = stated_tokenizer(plan, parents)
     if tokenizer is None:
         return None
+    from ..merging.settle import settle
+
     return settle(tokenizer, [shapes_folder(parents[name]) for name in donor_first(plan)])
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from ..errors import RefusedInput
+from ..parents.headers import Checkpoint
+from ..parents.identify import identify, recorded_config
+from ..plan import Plan
+from ..recipe import Parent
+from ..scoring.stated import require_stated
 from .alignment import donor_first, stated_tokenizer
-from .eras import stand_ins
-from .errors import RefusedInput
-from .merging.headers import Checkpoint
-from .merging.parents import identify, recorded_config
-from .merging.shapes import shapes
-from .plan import Plan
+from .members import stand_ins
 from .preflight import Preflight, fit
-from .recipe import Parent
-from .scoring.stated import require_stated
+from .shapes import shapes
 
 
 def check_offline(plan: Plan, before: Preflight | None) -> Preflight:
@@ -54,7 +54,7 @@ def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
             f"'{reference}': its config is not recorded at {config}; scripts/record_configs.py does that, "
             "with a network"
         )
-    from .merging.recorded import recorded_checkpoint
+    from .recorded import recorded_checkpoint
 
     name, _, revision = reference.partition("+")[0].partition("@")
     digest = hashlib.sha256(reference.encode()).hexdigest()

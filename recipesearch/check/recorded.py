@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RefusedInput
-from .headers import Checkpoint, TensorHeader, read_config
+from ..parents.headers import Checkpoint, TensorHeader, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ def recorded_checkpoint(config_file: Path) -> Checkpoint:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from .layered import typed_config
+    from ..merging.layered import typed_config
 
     raw = read_config(config_file)
     config = typed_config(raw, str(config_file))

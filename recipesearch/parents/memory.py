@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import RefusedInput
-from .merging.headers import Checkpoint
-from .plan import EnginePlan
+from ..errors import RefusedInput
+from ..plan import EnginePlan
+from .headers import Checkpoint
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 

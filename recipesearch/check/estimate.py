@@ -7,11 +7,11 @@ from typing import Any
 
 from optuna.distributions import distribution_to_json
 
+from ..parents.memory import need, weight_bytes
+from ..parents.tokenizer_files import Settled
+from ..space.kinds import Space
 from .alignment import donor_first
-from .memory import need, weight_bytes
-from .merging.tokenizers import Settled
 from .preflight import Preflight, in_memory
-from .space.kinds import Space
 
 # Measured on the demo's database: rows and their indexes.
 _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110

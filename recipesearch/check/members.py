@@ -1,0 +1,69 @@
+"""Parents that are members of the front of the era before. Light.
+
+Each era is a study of its own in the one database, over one fixed space. What an era takes from the era before
+is a recipe, expressed anew from the database whenever it is needed, so that no file has to be kept for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from ..plan import FRONT, Plan
+from ..recipe import Parent
+from ..study.results import Results, Row, open_results
+from .preflight import Member, Preflight, preflight
+
+
+def open_preflight(plan: Plan) -> Preflight:
+    """The preflight of a plan whose earlier eras are done, for looking at its results and exporting them."""
+    return preflight(plan, members(plan), to_run=False)
+
+
+def members(plan: Plan) -> dict[str, Member]:
+    """The members of the last era's front that a plan names among its parents, by reference.
+
+    Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since.
+    """
+    wanted = [reference for reference in plan.parents.values() if reference.startswith(FRONT)]
+    if not wanted:
+        return {}
+    before, results = open_results(plan.storage_url, plan.after)
+    checked = open_preflight(before.model_copy(update={"folder": plan.folder}))
+    found = {reference: _member(checked, results, reference) for reference in wanted}
+    if checked.pool.tokenizer and plan.engine.threads:
+        import torch
+
+        torch.set_num_threads(plan.engine.threads)  # they are built for their shapes, and once
+    return found
+
+
+def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
+    """What stands in for front members that no run has found yet: of the shape of the last era's donor.
+
+    For checks before a run: they say nothing of the members' content, and of their depth only the donor's.
+    """
+    donor = before.pool.donor
+    parent, shapes = before.pool.parents[donor], before.checkpoints[donor]
+    return {
+        reference: Member(replace(parent, digest=_hash(reference)), before.plan.name, None, shapes)
+        for reference in plan.parents.values()
+        if reference.startswith(FRONT)
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _member(checked: Preflight, results: Results, reference: str) -> Member:
+    row = _chosen(results, reference.removeprefix(FRONT))
+    recipe = checked.recipe_of(row.number, row.genome, row.recipe)
+    return Member(
+        Parent(recipe.digest, recipe), checked.plan.name, row.number, references=checked.references()
+    )
+
+
+def _chosen(results: Results, rule: str) -> Row:
+    """A front member by its rule: the knee, or the best in one objective."""
+    return results.knee() if rule == "knee" else results.best(rule.removeprefix("best "))

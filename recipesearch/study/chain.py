@@ -1,0 +1,76 @@
+"""The eras of one study as a chain: the studies before it, its parents' origins, what its gates decided. Light."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import StudyError
+from ..plan import FRONT, Plan
+from .identity import Identity
+from .mutants import Mutant, find_mutants, mutants_of
+from .results import Results, open_results, open_stored
+from .storage import open_storage
+
+
+def begun(plan: Plan) -> bool:
+    """Whether the plan's study is in its database."""
+    return stored_plan(plan) is not None
+
+
+def stored_plan(plan: Plan) -> tuple[Plan, Identity] | None:
+    """What the plan's study was begun with, if it was."""
+    try:
+        return open_stored(plan.storage_url, plan.name)
+    except StudyError:  # or nothing can be known: then running it says why
+        return None
+
+
+def chain(plan: Plan, results: Results) -> list[tuple[Plan, Results]]:
+    """A study and those of the eras before it, oldest first; each is read once."""
+    found = [(plan, results)]
+    while before := found[-1][0].after:
+        found.append(open_results(plan.storage_url, before))
+    return found[::-1]
+
+
+def origins(plan: Plan, results: Results) -> dict[str, str]:
+    """Where each parent of a study comes from: as its file names it, a trial of an era before, or its mutant.
+
+    Read from the database alone, by the digests that the study was begun with.
+    """
+    variants = plan.mutation.variants if plan.mutation else {}
+    digests = results.identity["parents"]
+    mutants = find_mutants(open_storage(plan.storage_url).engine, digests.values())
+    trials: dict[str, str] = {}
+    for one, earlier in chain(plan, results)[:-1]:
+        for row in earlier.rows:
+            trials.setdefault(str(row.recipe), f"trial {row.number} of {one.name}")
+    found = dict(plan.parents)
+    for name, digest in digests.items():
+        if mutant := mutants.get(digest):
+            found[name] = f"mutant of {trials.get(mutant.source) or _source(mutant)}"
+        elif digest in trials:
+            reference = plan.parents.get(name, "")
+            rule = f" ({reference.removeprefix(FRONT)})" if reference.startswith(FRONT) else ""
+            found[name] = trials[digest] + rule
+        elif name in variants:
+            found[name] = f"variant of {variants[name].of}"
+    return found
+
+
+def judged(plan: Plan) -> list[dict[str, Any]]:
+    """What the gate has said of the mutants of a study and of the eras before it, oldest first: ``source``,
+    ``accepted``, ``reason``."""
+    names, one = [plan.name], plan
+    while one.after:
+        one, _ = open_stored(plan.storage_url, one.after)
+        names.append(one.name)
+    found = mutants_of(open_storage(plan.storage_url).engine, names)
+    return [{"source": _source(m), "accepted": m.accepted, "reason": m.reason} for m in found]
+
+
+def _source(mutant: Mutant) -> str:
+    """What a mutant was made of, where no era here has found it."""
+    return (
+        f"recipe {mutant.source[:12]}" if mutant.trial is None else f"trial {mutant.trial} of {mutant.study}"
+    )
