@@ -30,17 +30,18 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from recipesearch.analysis import generations
+from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import preflight
-from recipesearch.diversity import generations, hypervolume_by_parent
-from recipesearch.evolution import evolve
 from recipesearch.files import cache_dir
 from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
-from recipesearch.search import run
+from recipesearch.search.evolve import evolve
+from recipesearch.search.run import run
 from recipesearch.space.seeds import seeds
 from recipesearch.study.results import open_results
 from recipesearch.study.storage import open_storage

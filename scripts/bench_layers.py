@@ -34,7 +34,7 @@ from recipesearch.errors import SpaceUsedUp
 from recipesearch.plan import load_plans
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.score import Measurement
-from recipesearch.search import run_eras
+from recipesearch.search.run import run_eras
 from recipesearch.study.results import open_results
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo

@@ -29,7 +29,7 @@ from recipesearch.mutation.training import train
 from recipesearch.plan import MutationPlan, Plan, load_plan
 from recipesearch.recipe import Parent
 from recipesearch.score import TaskScore
-from recipesearch.search import run
+from recipesearch.search.run import run
 from recipesearch.study.storage import open_storage
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo

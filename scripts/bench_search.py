@@ -20,7 +20,7 @@ import numpy as np
 
 from recipesearch import pareto
 from recipesearch.plan import read_plan
-from recipesearch.search import run
+from recipesearch.search.run import run
 from recipesearch.study.results import Results, Row
 from recipesearch.zoo import build_zoo
 

@@ -20,12 +20,12 @@ from typing import Any
 import optuna
 from optuna.distributions import FloatDistribution
 
-from recipesearch import search
 from recipesearch.engines.transformers import TransformersEngine
 from recipesearch.merging.stream import Merger
 from recipesearch.plan import SearchPlan, read_plan
 from recipesearch.samplers.per_trial import PerTrialSampler
 from recipesearch.scoring.scorer import Scorer
+from recipesearch.search import run as search
 from recipesearch.study.storage import open_storage
 from recipesearch.study.study import Study
 from recipesearch.workers.worker import Worker

@@ -29,12 +29,13 @@ from mergekit.common import ModelReference
 from mergekit.evo.genome import ModelGenome, ModelGenomeDefinition
 from numpy.typing import NDArray
 
-from recipesearch import pareto, search
+from recipesearch import pareto
 from recipesearch.check.preflight import preflight
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.recipe.mergekit_yaml import from_yaml
+from recipesearch.search import run as search
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import yaml
 
-from recipesearch import search
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import load_plan
 from recipesearch.processes import stat
+from recipesearch.search import run as search
 from recipesearch.study.results import Results, open_results
 from recipesearch.workers import remains
 from recipesearch.workers.supervisor import Supervised

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch import cli, search
+from recipesearch import cli
 from recipesearch.check.alignment import live_donor
 from recipesearch.check.estimate import estimate
 from recipesearch.check.preflight import Preflight, preflight
@@ -27,6 +27,7 @@ from recipesearch.parents.headers import read_checkpoint
 from recipesearch.parents.memory import need
 from recipesearch.plan import Plan
 from recipesearch.recipe import TokenizerFolder
+from recipesearch.search import run as search
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 

@@ -169,7 +169,7 @@ LIGHT = (
     "recipesearch.parents.memory",
     "recipesearch.check.preflight",
     "recipesearch.diversity",
-    "recipesearch.search",
+    "recipesearch.search.run",
     "recipesearch.workers.supervisor",
     "recipesearch.study.study",
     "recipesearch.inspection.tables",

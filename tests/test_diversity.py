@@ -14,22 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from recipesearch import search
+from recipesearch.analysis import generations
+from recipesearch.analysis.credit import hypervolume_by_parent
+from recipesearch.analysis.distances import behavioural, genotypic
+from recipesearch.analysis.generations import Generation, converged, item_gains, item_values
 from recipesearch.check.members import open_preflight
-from recipesearch.diversity import (
-    Generation,
-    behavioural,
-    converged,
-    generations,
-    genotypic,
-    hypervolume_by_parent,
-    item_gains,
-    item_values,
-)
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source
 from recipesearch.recipe.shares import parent_shares
 from recipesearch.score import Measurement, TaskScore
+from recipesearch.search import run as search
 from recipesearch.study.ledger import Conditions, Ledger, Seconds
 from recipesearch.study.results import Results, Row
 from recipesearch.study.storage import open_storage

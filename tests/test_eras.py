@@ -12,7 +12,6 @@ import pytest
 import yaml
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch import search
 from recipesearch.check.members import members, open_preflight
 from recipesearch.check.preflight import preflight
 from recipesearch.cli.searching import _needs_of_all
@@ -22,6 +21,7 @@ from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Recipe
+from recipesearch.search import run as search
 from recipesearch.study.results import Results, open_results
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
@@ -205,7 +205,7 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     card = (recipe.parent / "README.md").read_text()
     assert f"trial {member.trial} of hybrid.weights" in card
     assert "sh rebuild.sh" in card
-    assert lineage(plans[1], results)["winner"].startswith(f"trial {member.trial} of hybrid.weights (best")
+    assert origins(plans[1], results)["winner"].startswith(f"trial {member.trial} of hybrid.weights (best")
     told = yaml.safe_load(recipe.read_text())["recipesearch"]["parents"]["winner"]
     assert told["study"] == "hybrid.weights"
     assert told["digest"] == winner.digest

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from recipesearch import sweep as sweeping
 from recipesearch.errors import PlanError
 from recipesearch.inspection.sweep import sweep_rows, write_figure
 from recipesearch.plan import Plan
 from recipesearch.scoring.scorer import Scorer
+from recipesearch.search import ratio_sweep as sweeping
 from recipesearch.workers.worker import Worker
 
 MakePlan = Callable[..., Plan]

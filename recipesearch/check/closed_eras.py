@@ -1,4 +1,4 @@
-"""Closed eras: an era may no longer change once the next era has begun, since its front has become parents."""
+"""Closed eras: an era may not change once the next era has begun from its front."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parents that are members of the front of the era before. Light.
 
-Each era is a study of its own in the one database, over one fixed space. What an era takes from the era before
-is a recipe, expressed anew from the database whenever it is needed, so that no file has to be kept for it.
+Each era is a study of its own in the one database, over one fixed space. What an era takes from the era
+before is a recipe, expressed anew from the database at each use, so that no file has to be kept for it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from ..search import Progress as SearchProgress
+    from ..search.run import Progress as SearchProgress
 
 out = Console()
 err = Console(stderr=True)

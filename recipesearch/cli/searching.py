@@ -77,7 +77,7 @@ def _needs(checked: Preflight) -> dict[str, Any]:
     plan = checked.plan
     require_runnable(plan.engine)
     if plan.mutation is not None:
-        from ..evolution.variants import require_variants
+        from ..search.variants import require_variants
 
         require_variants(plan)
     tasks, _ = load_all_goals(plan)
@@ -138,8 +138,8 @@ def demo(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def _search(plans: Sequence[Plan]) -> None:
-    from ..evolution import evolve
-    from ..search import run_eras
+    from ..search.evolve import evolve
+    from ..search.run import run_eras
 
     with search_progress() as observe:
         (evolve if plans[0].evolves else run_eras)(plans, observe)

@@ -23,7 +23,7 @@ def sweep(
     plan = load_plan(path, overrides)
     if steps < 1:
         raise PlanError("--steps: give at least one")
-    from ..sweep import sweep as score_between
+    from ..search.ratio_sweep import sweep as score_between
 
     ratios = [round(step / (steps + 1), 4) for step in range(1, steps + 1)]
     points = []

@@ -10,9 +10,9 @@ from .viewing import open_study
 
 def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> None:
     """The lineage of a trial, unless named of the knee."""
+    from ..analysis import trace
     from ..check.members import open_preflight
     from ..inspection.lineage_tree import tree, tree_text
-    from ..lineage import trace
 
     plan, results = open_study(study)
     row = results.row(trial) if trial is not None else results.knee()

@@ -13,7 +13,7 @@ from ..study.results import Results, open_results
 from .output import line, note, out, print_json
 
 if TYPE_CHECKING:
-    from ..diversity import Convergence
+    from ..analysis.generations import Convergence
     from ..space.kinds import Space
 
 
@@ -87,7 +87,9 @@ def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) 
 
 def diversity(study: str, as_json: bool) -> None:
     """Each generation's diversity, the front's hypervolume by parent, and if the search has converged."""
-    from ..diversity import converged, generations, hypervolume_by_parent
+    from ..analysis import generations
+    from ..analysis.credit import hypervolume_by_parent
+    from ..analysis.generations import converged
     from ..inspection.tables import as_table
 
     plan, results = open_study(study)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import yaml
 
+from ..analysis import trace
+from ..analysis.trace import Lineage
 from ..check.preflight import Preflight
-from ..lineage import Lineage, trace
 from ..parents.identify import SCRIPT
 from ..plan import FRONT
 from ..recipe import Parent, Recipe

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from ..analysis.trace import Lineage, Node
 from ..errors import RefusedInput
-from ..lineage import Lineage, Node
 from ..parents.identify import model_directory
 from ..recipe import Parent
 from .lineage_tree import scores, tree_text

@@ -10,7 +10,7 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
-from ..lineage import Lineage, Node
+from ..analysis.trace import Lineage, Node
 from .lineage_tree import percent, scores
 
 Figure = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from ..analysis.trace import Lineage
 from ..files import write_text
-from ..lineage import Lineage
 from .document import document, embedded, plotly
 from .lineage_figure import lineage_figure
 from .lineage_tree import tree_text

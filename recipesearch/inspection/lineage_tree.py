@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from ..lineage import Lineage, Node
+from ..analysis.trace import Lineage, Node
 
 _WIDE = 10_000  # columns: nothing is wrapped
 

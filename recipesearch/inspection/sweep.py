@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
-from ..sweep import Point
+from ..search.ratio_sweep import Point
 
 
 def sweep_rows(points: Sequence[Point], objectives: Sequence[str]) -> list[dict[str, Any]]:

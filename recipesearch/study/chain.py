@@ -1,4 +1,4 @@
-"""The eras of one study as a chain: the studies before it, its parents' origins, what its gates decided. Light."""
+"""A study and the eras before it: their results, their parents' origins, their gates' decisions. Light."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class Ended(NamedTuple):
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs ``recipesearch ARGUMENTS`` and returns its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("recipesearch.search.Supervised", Worker)
-    monkeypatch.setattr("recipesearch.sweep.Supervised", Worker)
+    monkeypatch.setattr("recipesearch.search.run.Supervised", Worker)
+    monkeypatch.setattr("recipesearch.search.ratio_sweep.Supervised", Worker)
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["recipesearch", *map(str, arguments)])

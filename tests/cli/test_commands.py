@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recipesearch.diversity import Convergence
+from recipesearch.analysis.generations import Convergence
 from recipesearch.plan import Plan, load_plan
 from recipesearch.study.results import open_results
 

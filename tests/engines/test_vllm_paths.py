@@ -9,7 +9,7 @@ from recipesearch.engines.choice import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
 from recipesearch.recipe import Recipe, Slice, Source
-from recipesearch.search import run
+from recipesearch.search.run import run
 
 DEPTH = 8
 LAYERS = {"layers": {"encoding": "slices", "slices": 2, "depth": [2, DEPTH], "scale": [0.6, 1.4]}}

@@ -14,7 +14,7 @@ from recipesearch.check.alignment import live_donor
 from recipesearch.check.preflight import preflight
 from recipesearch.engines.choice import open_engine
 from recipesearch.inspection.export import export
-from recipesearch.search import run
+from recipesearch.search.run import run
 from recipesearch.verify import verify
 
 UNION = {"source": "union", "pad_to_multiple_of": 8, "tokens": {"new": {"source": {"kind": "zero"}}}}

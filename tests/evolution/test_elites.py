@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from recipesearch.evolution.elites import choose
 from recipesearch.score import Measurement
+from recipesearch.search.elites import choose
 from recipesearch.study.results import Results, Row
 
 # The front: a, b, c, d; b is the knee, c adds next to nothing to the hypervolume.

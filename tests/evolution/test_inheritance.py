@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from recipesearch.evolution.inheritance import settings_for
 from recipesearch.mutation.mutate import Breeder, Elite, Means
 from recipesearch.mutation.process import train_apart
 from recipesearch.plan import TRAINING, MutationPlan, read_plan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
+from recipesearch.search.inheritance import settings_for
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.workers.worker import Worker
 

@@ -9,9 +9,6 @@ import yaml
 
 from recipesearch.check.members import open_preflight
 from recipesearch.errors import PlanError, StudyError, TrialFailed
-from recipesearch.evolution import evolve
-from recipesearch.evolution.elites import mutations
-from recipesearch.evolution.population import first_era
 from recipesearch.inspection.export import export
 from recipesearch.merging.materialize import built_folder
 from recipesearch.mutation.mutate import Breeder, Means, Mutation
@@ -20,6 +17,9 @@ from recipesearch.mutation.training import train
 from recipesearch.parents.identify import identify
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
+from recipesearch.search.elites import mutations
+from recipesearch.search.evolve import evolve
+from recipesearch.search.population import first_era
 from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recipesearch.evolution.niching import mates, shared_fitness, survivors
+from recipesearch.search.niching import mates, shared_fitness, survivors
 
 # Two that know the same half, one that knows a little of the other half, one that knows nothing.
 TWINS = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]], float)

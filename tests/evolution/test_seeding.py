@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from recipesearch.evolution.seeding import averages, immigrants, inherited
 from recipesearch.plan import WeightsPlan
 from recipesearch.recipe import Parent
+from recipesearch.search.seeding import averages, immigrants, inherited
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool
 from recipesearch.space.weights import WeightSpace

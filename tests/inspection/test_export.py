@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from recipesearch import search
 from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import Preflight
 from recipesearch.errors import PlanError, StudyError
@@ -24,6 +23,7 @@ from recipesearch.parents.identify import read_recipe
 from recipesearch.plan import load_plans
 from recipesearch.recipe import Recipe
 from recipesearch.recipe.mergekit_yaml import to_yaml
+from recipesearch.search import run as search
 from recipesearch.study.results import Results, Row
 from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker

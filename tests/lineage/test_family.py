@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recipesearch.lineage import Edge, walk
+from recipesearch.analysis.family import Edge, walk
 from recipesearch.recipe import Parent, Recipe, Slice, Source, Tokenizer, freeze
 
 MATH, LANG, BASE = (Parent(name, f"/models/{name}") for name in ("math", "lang", "base"))

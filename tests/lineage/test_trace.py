@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from recipesearch import cli, search
+from recipesearch import cli
+from recipesearch.analysis import trace
+from recipesearch.analysis.family import Edge
+from recipesearch.analysis.trace import Lineage, Node
 from recipesearch.check.members import open_preflight
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.inspection.export import export
-from recipesearch.lineage import Edge, Lineage, Node, trace
 from recipesearch.mutation.bred import keep
 from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan, Plan, load_plans
 from recipesearch.recipe import Parent
+from recipesearch.search import run as search
 from recipesearch.study.chain import origins
 from recipesearch.study.mutants import Mutant, Mutants, find_mutants
 from recipesearch.study.results import Results, Row, open_results
@@ -202,13 +205,13 @@ def test_a_variant_goes_back_to_its_model_which_has_the_licence(bred: Bred, tmp_
 
 
 def test_what_no_database_tells_of_is_named_by_its_files(bred: Bred, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipesearch.lineage.records.find_mutants", lambda engine, digests: {})
+    monkeypatch.setattr("recipesearch.analysis.records.find_mutants", lambda engine, digests: {})
     lineage, _ = traced(bred.plans[1], "uniform average")
     mutant = lineage.nodes[bred.mutant.digest]
     assert "DPO, 128 pairs, lr 2e-5, 42 steps" in mutant.label, "from what lies beside the adapter"
     assert (mutant.before, mutant.era) == ({}, 1)
     assert mutant.scores[ADDITION] != 0.5, "its own, from where it was scored alone"
-    monkeypatch.setattr("recipesearch.lineage.records.chain", lambda plan, results: [(plan, results)])
+    monkeypatch.setattr("recipesearch.analysis.records.chain", lambda plan, results: [(plan, results)])
     lineage, _ = traced(bred.plans[1], "uniform average")
     merge = lineage.nodes[str(bred.winner.recipe)]
     assert merge.label == f"e1t: evo.parents/{merge.digest[:16]}.yaml"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from recipesearch import search
 from recipesearch.errors import PlanError, TrialFailed
 from recipesearch.plan import Plan
 from recipesearch.scoring.functions import load_function
+from recipesearch.search import run as search
 from recipesearch.workers.worker import Worker
 
 MakePlan = Callable[..., Plan]

@@ -7,9 +7,9 @@ from typing import Any
 import optuna
 import pytest
 
-from recipesearch import search
 from recipesearch.errors import PlanError
 from recipesearch.plan import Plan
+from recipesearch.search import run as search
 from recipesearch.study.bounds import violation
 from recipesearch.study.storage import open_storage
 from recipesearch.workers.worker import Worker

@@ -8,10 +8,10 @@ from typing import Any
 import optuna
 import pytest
 
-from recipesearch import search
 from recipesearch.engines.transformers import TransformersEngine
 from recipesearch.plan import Plan
 from recipesearch.scoring.scorer import Scorer
+from recipesearch.search import run as search
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.results import Results
 from recipesearch.study.study import Study

@@ -9,11 +9,11 @@ import optuna
 import pytest
 import sqlalchemy as sa
 
-from recipesearch import search
 from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.plan import Plan
 from recipesearch.score import Measurement, TaskScore
 from recipesearch.scoring.scorer import Scorer
+from recipesearch.search import run as search
 from recipesearch.study.ledger import Conditions, Ledger, Seconds
 from recipesearch.study.results import open_results
 from recipesearch.study.storage import open_storage, sole_runner

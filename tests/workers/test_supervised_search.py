@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from processes import alive
 
-from recipesearch import cli, search
+from recipesearch import cli
 from recipesearch.errors import TrialFailed
 from recipesearch.files import cache_dir
 from recipesearch.plan import Plan
 from recipesearch.processes import own_mark
 from recipesearch.scoring.scorer import Scorer
-from recipesearch.search import Progress
+from recipesearch.search import run as search
+from recipesearch.search.run import Progress
 from recipesearch.study.results import Results, open_results
 from recipesearch.workers.remains import MARK
 from recipesearch.workers.supervisor import Supervised

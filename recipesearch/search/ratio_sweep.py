@@ -9,21 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .check.preflight import Preflight, preflight
-from .errors import PlanError, TrialFailed, nearest
-from .plan import Plan, WeightsPlan
-from .recipe import Recipe
-from .recipe.mergekit_yaml import to_yaml
-from .recipe.methods import METHODS
-from .score import Measurement
-from .space.weights import WeightSpace
-from .study.ledger import Ledger
-from .study.storage import open_storage
-from .workers.supervisor import Supervised
+from ..check.preflight import Preflight, preflight
+from ..errors import PlanError, TrialFailed, nearest
+from ..plan import Plan, WeightsPlan
+from ..recipe import Recipe
+from ..recipe.mergekit_yaml import to_yaml
+from ..recipe.methods import METHODS
+from ..score import Measurement
+from ..space.weights import WeightSpace
+from ..study.ledger import Ledger
+from ..study.storage import open_storage
+from ..workers.supervisor import Supervised
 
 if TYPE_CHECKING:
-    from .search import OpenWorker
-    from .workers.worker import Scoring
+    from ..workers.worker import Scoring
+    from .run import OpenWorker
 
 # Methods along a path, or of one weight for each parent.
 SWEPT = tuple(

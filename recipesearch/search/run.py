@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .check.closed_eras import closed
-from .check.members import members
-from .check.preflight import Preflight, preflight
-from .errors import SpaceUsedUp, StudyError, TrialFailed
-from .plan import Plan
-from .recipe import Parent
-from .score import TaskScore
-from .space.kinds import Space
-from .space.seeds import Labelled
-from .study.identity import identify_study
-from .study.results import Results
-from .study.storage import open_storage, require_free, sole_runner
-from .study.study import Study
-from .workers.supervisor import Supervised
+from ..check.closed_eras import closed
+from ..check.members import members
+from ..check.preflight import Preflight, preflight
+from ..errors import SpaceUsedUp, StudyError, TrialFailed
+from ..plan import Plan
+from ..recipe import Parent
+from ..score import TaskScore
+from ..space.kinds import Space
+from ..space.seeds import Labelled
+from ..study.identity import identify_study
+from ..study.results import Results
+from ..study.storage import open_storage, require_free, sole_runner
+from ..study.study import Study
+from ..workers.supervisor import Supervised
 
 if TYPE_CHECKING:
-    from .workers.worker import Scoring
+    from ..workers.worker import Scoring
 
 _LOG = logging.getLogger("recipesearch")
 _WINDOW = 20  # candidates over which failures are counted

@@ -10,7 +10,7 @@ import math
 import random
 from typing import Any
 
-from ..lineage.family import walk
+from ..analysis.family import walk
 from ..mutation.mutate import Breeder, Elite
 from ..plan import MutationPlan, Plan
 from ..recipe import Recipe

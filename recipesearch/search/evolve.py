@@ -10,21 +10,22 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..analysis import generations
+from ..analysis.generations import converged
 from ..check.preflight import Preflight
-from ..diversity import converged, generations
 from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
 from ..files import remove_abandoned
 from ..mutation.mutate import NOT_ITS_FAULT, Breeder, Means, Mutation, Train, require_mutable
 from ..mutation.process import train_apart
 from ..plan import Plan
 from ..scoring.preferences import Preferences
-from ..search import Observer, OpenWorker, run
 from ..study.chain import begun
 from ..study.results import Results, open_stored
 from ..study.storage import open_storage, sole_runner
 from ..workers.supervisor import Supervised
 from .elites import mutations
 from .population import first_era, next_era, require_same_population
+from .run import Observer, OpenWorker, run
 from .variants import require_variants
 
 if TYPE_CHECKING:

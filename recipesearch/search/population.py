@@ -8,9 +8,10 @@ from random import Random
 
 import numpy as np
 
+from ..analysis import generations
+from ..analysis.generations import converged, item_gains
 from ..check.members import open_preflight
 from ..check.preflight import Preflight
-from ..diversity import converged, generations, item_gains
 from ..errors import PlanError
 from ..mutation.bred import keep
 from ..mutation.mutate import Breeder, Means, recipes_of
