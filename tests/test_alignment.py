@@ -21,14 +21,14 @@ from recipesearch.check.alignment import live_donor
 from recipesearch.check.estimate import estimate
 from recipesearch.check.preflight import Preflight, preflight
 from recipesearch.errors import PlanError, RefusedInput
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
+from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import directories
 from recipesearch.parents.headers import read_checkpoint
 from recipesearch.parents.memory import need
 from recipesearch.plan import Plan
 from recipesearch.recipe import TokenizerFolder
 from recipesearch.search import run as search
-from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 
 run_here = functools.partial(search.run, open_worker=Worker)

@@ -16,14 +16,14 @@ from recipesearch.check.members import members, open_preflight
 from recipesearch.check.preflight import preflight
 from recipesearch.cli.searching import _needs_of_all
 from recipesearch.errors import PlanError, RefusedInput, StudyError
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
+from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Recipe
 from recipesearch.search import run as search
 from recipesearch.study.results import Results, open_results
-from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 
 MakePlans = Callable[..., tuple[Plan, ...]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recipesearch.errors import PlanError
-from recipesearch.inspection.sweep import sweep_rows, write_figure
 from recipesearch.plan import Plan
+from recipesearch.report.sweep_report import sweep_rows, write_figure
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.search import ratio_sweep as sweeping
 from recipesearch.workers.worker import Worker

@@ -44,7 +44,7 @@ def mutate(
     if as_json:
         print_json(told if sweep else told[0])
         return
-    from ..inspection.tables import as_table
+    from ..report.tables import as_table
 
     for value, one in zip(values or [""], told, strict=True):
         verdict = "let in" if one["accepted"] else "turned away"

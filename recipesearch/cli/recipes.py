@@ -36,7 +36,7 @@ def export(
 def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
     """Exports one trial, prints the recipe's path and returns it."""
     from ..check.members import open_preflight
-    from ..inspection.export import export as write
+    from ..export.export import export as write
 
     written = write(open_preflight(plan), results, row, folder, portable=portable)
     line(written)
@@ -68,7 +68,7 @@ def merge(recipe_file: Path, target: Path) -> None:
 
 def verify(recipe_file: Path, as_json: bool) -> None:
     """Proves the recipe and prints what was compared."""
-    from ..verify import verify as prove
+    from ..export.verify import verify as prove
 
     proof = prove(recipe_file)
     if as_json:

@@ -36,7 +36,7 @@ def check(path: Path, overrides: Sequence[str], as_json: bool, offline: bool) ->
             needs[0] if len(needs) == 1 else {plan.era: n for plan, n in zip(plans, needs, strict=True)}
         )
         return
-    from ..inspection.tables import as_table
+    from ..report.tables import as_table
 
     verdict = "fits together" if offline else "ready to run"
     for plan, data in zip(plans, needs, strict=True):

@@ -33,8 +33,8 @@ def sweep(
             f"{len(points)} of {steps}: ratio {point.ratio:g}"
             + (f" failed: {point.cause}" * bool(point.cause))
         )
-    from ..inspection.sweep import sweep_rows, write_figure
-    from ..inspection.tables import as_table
+    from ..report.sweep_report import sweep_rows, write_figure
+    from ..report.tables import as_table
 
     objectives = [goal.name for goal in plan.goals]
     rows, title = sweep_rows(points, objectives), f"{method}: from {pair[0]} (0) to {pair[1]} (1)"

@@ -12,7 +12,7 @@ def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> 
     """The lineage of a trial, unless named of the knee."""
     from ..analysis import trace
     from ..check.members import open_preflight
-    from ..inspection.lineage_tree import tree, tree_text
+    from ..report.lineage_tree import tree, tree_text
 
     plan, results = open_study(study)
     row = results.row(trial) if trial is not None else results.knee()
@@ -24,7 +24,7 @@ def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> 
     else:  # a file's lines may be as long as they are
         line(tree_text(found))
     if html is not None:
-        from ..inspection.lineage_page import write_lineage
+        from ..report.lineage_page import write_lineage
 
         write_lineage(found, html)
         note(f"wrote {html}")

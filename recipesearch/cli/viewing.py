@@ -48,7 +48,7 @@ def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, R
 
 def status(study: str, as_json: bool) -> None:
     """How far the study is, where its parents come from, and what the gate said of its mutants."""
-    from ..inspection.tables import as_table, status_data
+    from ..report.tables import as_table, status_data
     from ..study.chain import judged, origins
 
     plan, results = open_study(study)
@@ -71,7 +71,7 @@ def front(study: str, html: Path | None, as_json: bool) -> None:
 
 def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) -> None:
     """The same for a study that is open already."""
-    from ..inspection.tables import as_table, front_rows
+    from ..report.tables import as_table, front_rows
 
     rows = front_rows(results)
     if as_json:
@@ -79,7 +79,7 @@ def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) 
     else:
         out.print(as_table(f"front of {plan.name}: {len(rows)} of {len(results.scored)} recipes", rows))
     if html is not None:
-        from ..inspection.page import write_page
+        from ..report.page import write_page
 
         write_page(plan, results, html)
         note(f"wrote {html}")
@@ -90,7 +90,7 @@ def diversity(study: str, as_json: bool) -> None:
     from ..analysis import generations
     from ..analysis.credit import hypervolume_by_parent
     from ..analysis.generations import converged
-    from ..inspection.tables import as_table
+    from ..report.tables import as_table
 
     plan, results = open_study(study)
     space = _space_at_hand(plan, results)
@@ -146,7 +146,7 @@ def _said(found: Convergence) -> str:
 
 def show(study: str, trial: int, as_json: bool) -> None:
     """One trial, whole."""
-    from ..inspection.tables import as_table, trial_data
+    from ..report.tables import as_table, trial_data
 
     plan, results = open_study(study)
     data = trial_data(plan, results, trial)
@@ -162,6 +162,6 @@ def show(study: str, trial: int, as_json: bool) -> None:
 
 def print_seeds(results: Results) -> None:
     """What the search began from: each parent, the uniform average, the methods' defaults."""
-    from ..inspection.tables import as_table, seed_rows
+    from ..report.tables import as_table, seed_rows
 
     out.print(as_table("where the search began", seed_rows(results)))

@@ -9,13 +9,13 @@ transformers = pytest.importorskip("transformers")
 
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import VerificationFailed  # noqa: E402
+from recipesearch.export.verify import verify  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import write_recipe  # noqa: E402
 from recipesearch.parents.identify import identify  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.recipe.hosting import hosted  # noqa: E402
 from recipesearch.recipe.mergekit_yaml import to_yaml  # noqa: E402
-from recipesearch.verify import verify  # noqa: E402
 
 
 def path(*pieces, donor=None):

@@ -13,9 +13,9 @@ from vocabularies import PLAIN, SPECIAL, respoken
 from recipesearch.check.alignment import live_donor
 from recipesearch.check.preflight import preflight
 from recipesearch.engines.choice import open_engine
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
+from recipesearch.export.verify import verify
 from recipesearch.search.run import run
-from recipesearch.verify import verify
 
 UNION = {"source": "union", "pad_to_multiple_of": 8, "tokens": {"new": {"source": {"kind": "zero"}}}}
 ENGINE = {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64}

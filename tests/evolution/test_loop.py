@@ -9,7 +9,8 @@ import yaml
 
 from recipesearch.check.members import open_preflight
 from recipesearch.errors import PlanError, StudyError, TrialFailed
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
+from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import built_folder
 from recipesearch.mutation.mutate import Breeder, Means, Mutation
 from recipesearch.mutation.order import Order, Trained
@@ -24,7 +25,6 @@ from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results
 from recipesearch.study.storage import open_storage, sole_runner
-from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,8 @@ import yaml
 from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import Preflight
 from recipesearch.errors import PlanError, StudyError
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
+from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.parents.identify import read_recipe
@@ -25,7 +26,6 @@ from recipesearch.recipe import Recipe
 from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.search import run as search
 from recipesearch.study.results import Results, Row
-from recipesearch.verify import verify
 from recipesearch.workers.worker import Worker
 
 peft = pytest.importorskip("peft")

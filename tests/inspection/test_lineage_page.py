@@ -8,11 +8,11 @@ from test_page import HOSTILE, Elements
 
 from recipesearch.analysis.family import Edge, Family
 from recipesearch.analysis.trace import Lineage, Node
-from recipesearch.inspection.card_lineage import licence
-from recipesearch.inspection.lineage_figure import lineage_figure
-from recipesearch.inspection.lineage_page import write_lineage
-from recipesearch.inspection.lineage_tree import percent, tree_text
+from recipesearch.export.card_lineage import licence
 from recipesearch.recipe import Parent
+from recipesearch.report.lineage_figure import lineage_figure
+from recipesearch.report.lineage_page import write_lineage
+from recipesearch.report.lineage_tree import percent, tree_text
 
 MUTANT = {"settings": {"kind": "dpo", "beta": 0.1}, "reason": "better: m 0.400 -> 0.500"}
 NODES = [

@@ -10,11 +10,11 @@ import pytest
 from test_tables import TWO, Trial, make_study
 
 from recipesearch import pareto
-from recipesearch.inspection.figures import front_figures, hypervolume_curve, progress_figure
-from recipesearch.inspection.label_layout import place_labels
-from recipesearch.inspection.page import write_page
-from recipesearch.inspection.page_template import SCRIPT
 from recipesearch.plan import Plan
+from recipesearch.report.figures import front_figures, hypervolume_curve, progress_figure
+from recipesearch.report.label_layout import place_labels
+from recipesearch.report.page import write_page
+from recipesearch.report.page_template import SCRIPT
 from recipesearch.study.results import Results
 
 HOSTILE = "<script>alert('x')<script>"
@@ -108,7 +108,7 @@ def test_every_scored_recipe_can_be_shown(tmp_path: Path) -> None:
 
 
 def test_recipes_beyond_the_budget_show_their_genes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipesearch.inspection.page._YAML_BUDGET", 1)
+    monkeypatch.setattr("recipesearch.report.page._YAML_BUDGET", 1)
     plan, results = make_study(tmp_path, TWO)
     page = _page(tmp_path, plan, results)
     assert sum("yaml" in recipe for recipe in page.data["recipes"]) == 1

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from recipesearch.errors import PlanError
-from recipesearch.inspection.tables import as_table, front_rows, seed_rows, status_data, trial_data
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent
+from recipesearch.report.tables import as_table, front_rows, seed_rows, status_data, trial_data
 from recipesearch.score import Measurement, TaskScore
 from recipesearch.space.kinds import open_space
 from recipesearch.space.places import Parts

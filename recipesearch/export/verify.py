@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import VerificationFailed
-from .files import write_text
-from .parents.identify import SCRIPT, identify, read_recipe
-from .plan import EnginePlan
-from .recipe import Parent, Recipe, Slice, Source
-from .recipe.mergekit_yaml import to_yaml
+from ..errors import VerificationFailed
+from ..files import write_text
+from ..parents.identify import SCRIPT, identify, read_recipe
+from ..plan import EnginePlan
+from ..recipe import Parent, Recipe, Slice, Source
+from ..recipe.mergekit_yaml import to_yaml
 
 _CONDITIONS = ("options", "device", "threads", "batch_size")
 
@@ -42,9 +42,9 @@ def verify(path: Path) -> Proof:
 
     import torch
 
-    from .engines.choice import choose_device
-    from .merging import stock
-    from .merging.materialize import settled
+    from ..engines.choice import choose_device
+    from ..merging import stock
+    from ..merging.materialize import settled
 
     device = choose_device(provenance.get("device", "cpu"))
     threads = int(provenance.get("threads", torch.get_num_threads()))
@@ -74,9 +74,9 @@ class _Rebuilt:
 
 def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebuilt:
     """Rebuilds a recipe by stock mergekit alone, the recipes among its parents first, and compares each."""
-    from .merging import stock
-    from .merging.materialize import directories, merger
-    from .merging.stub import with_stub
+    from ..merging import stock
+    from ..merging.materialize import directories, merger
+    from ..merging.stub import with_stub
 
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
     if target.exists():  # an ancestor of two
@@ -100,7 +100,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
 
 def _command(file: Path, output: Path, adapted: Path, recipe: Recipe, threads: int, device: str) -> list[str]:
     """The stock command on a recipe's file; if parents have adapters, they are merged in ``adapted``."""
-    from .merging import stock
+    from ..merging import stock
 
     words = stock.command(file, output, recipe.seed, threads, device)
     return words + (stock.adapting(adapted) if any(p.adapter for p in recipe.parents()) else [])
@@ -123,12 +123,12 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
-    from .engines.choice import open_engine
-    from .merging.materialize import merger
-    from .merging.measure import measure
-    from .scoring.scorer import Scorer
-    from .scoring.tasks import load_tasks
-    from .zoo import resolve
+    from ..engines.choice import open_engine
+    from ..merging.materialize import merger
+    from ..merging.measure import measure
+    from ..scoring.scorer import Scorer
+    from ..scoring.tasks import load_tasks
+    from ..zoo import resolve
 
     tasks = load_tasks([str(resolve(claim["task"]) or claim["task"]) for claim in claims.values()])
     for task, claim in zip(tasks, claims.values(), strict=True):

@@ -12,12 +12,12 @@ from ..check.preflight import Preflight
 from ..parents.identify import SCRIPT
 from ..plan import FRONT
 from ..recipe import Parent, Recipe
+from ..report.tables import shown
 from ..score import Measurement
 from ..study.ledger import Conditions
 from ..study.results import Results, Row, conditions_of
 from .bundle import family
 from .card_lineage import lineage_sections
-from .tables import shown
 
 
 def model_card(

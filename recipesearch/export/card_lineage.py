@@ -12,7 +12,7 @@ from ..analysis.trace import Lineage, Node
 from ..errors import RefusedInput
 from ..parents.identify import model_directory
 from ..recipe import Parent
-from .lineage_tree import scores, tree_text
+from ..report.lineage_tree import scores, tree_text
 
 _FENCE = "---"
 _UNSTATED = "not stated"
