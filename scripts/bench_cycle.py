@@ -189,7 +189,7 @@ def _score_folder(family: Family, folder: Path) -> Cycle:
 
 def _our_cycles(family: Family, kind: Kind, recipes: Sequence[Recipe], tasks: Sequence[str]) -> list[Cycle]:
     """Every recipe in one live engine."""
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
 
     steps = _time_merges()
     engine = open_engine(family.plan(kind), family.parents, family.parents[0])

@@ -36,8 +36,8 @@ from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import preflight
 from recipesearch.files import cache_dir
 from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
-from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
+from recipesearch.mutation.training_order import Order, Trained
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.search.evolve import evolve

@@ -24,8 +24,8 @@ import yaml
 from recipesearch.check.preflight import preflight
 from recipesearch.mutation.gate import Asked, judge, paired_p
 from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
-from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
+from recipesearch.mutation.training_order import Order, Trained
 from recipesearch.plan import MutationPlan, Plan, load_plan
 from recipesearch.recipe import Parent
 from recipesearch.score import TaskScore

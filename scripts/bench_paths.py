@@ -128,7 +128,7 @@ def _in_new_process(function: Callable[..., Result], *arguments: Any) -> tuple[R
 
 def _in_transformers(family: Family) -> tuple[dict[int, Candidate], dict[int, Candidate]]:
     """The paths by identity layers and in models of their depth; by turns, a round of each."""
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
 
     asked = Asked(family, open_engine(family.plan("transformers"), family.parents, family.parents[0]))
     identities, rebuilt = [], []
@@ -141,7 +141,7 @@ def _in_transformers(family: Family) -> tuple[dict[int, Candidate], dict[int, Ca
 
 def _in_live_vllm(family: Family) -> dict[int, Candidate]:
     """The paths by identity layers in one live engine."""
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
     from recipesearch.merging.materialize import write_recipe
 
     with tempfile.TemporaryDirectory(prefix="bench-paths-") as scratch:
@@ -171,7 +171,7 @@ def _in_own_vllm(family: Family, depth: int) -> Own:
     import torch
 
     torch.set_num_threads(family.threads)
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
     from recipesearch.merging.materialize import write_recipe
 
     with tempfile.TemporaryDirectory(prefix="bench-paths-") as scratch:

@@ -220,7 +220,7 @@ def _held_by_strangers() -> set[str]:
 
 def _faulty_worker(fault: str, count: Path, channel: str) -> None:
     from recipesearch.merging.stream import Merger
-    from recipesearch.workers import process
+    from recipesearch.workers import worker_process as process
     from recipesearch.workers.worker import Worker
 
     score, stream = Worker.score, Merger.stream

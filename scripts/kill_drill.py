@@ -63,7 +63,7 @@ mutation: {{eras: 8, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, ste
 """
 HEADS = {"hybrid": HYBRID, "evolve": EVOLVE}
 ERAS = {"plain": 1, "hybrid": 2, "evolve": 8}
-_TRAINING = "recipesearch.mutation.process"
+_TRAINING = "recipesearch.mutation.training_process"
 _TRAINING_SECONDS = 8.0
 _CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
 

@@ -159,8 +159,8 @@ HEAVY_MODULES = {
     "merging/vocabulary.py",
     "mutation/training.py",
     "mutation/watch.py",
-    "zoo/tokenizer.py",
-    "zoo/training.py",
+    "zoo/characters.py",
+    "zoo/models.py",
 }
 LIGHT = (
     "recipesearch",
@@ -178,7 +178,7 @@ LIGHT = (
     "recipesearch.lineage",
     "recipesearch.evolution",
     "recipesearch.mutation.mutate",
-    "recipesearch.mutation.process",
+    "recipesearch.mutation.training_process",
     "recipesearch.zoo",
 )
 

@@ -23,6 +23,7 @@ from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Recipe
 from recipesearch.search import run as search
+from recipesearch.study.chain import origins
 from recipesearch.study.results import Results, open_results
 from recipesearch.workers.worker import Worker
 

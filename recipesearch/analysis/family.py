@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ..mutation.order import LINEAGE
+from ..mutation.training_order import LINEAGE
 from ..recipe import Parent, Recipe
 from ..recipe.shares import parent_shares
 

@@ -56,7 +56,7 @@ def mutate(
 def _bred(plans: Sequence[Plan], checked: Preflight, elite: Elite) -> list[Bred]:
     """The elite's mutants, one for each plan; what two of them learn from is mined once."""
     from ..mutation.mutate import Breeder, Means
-    from ..mutation.process import train_apart
+    from ..mutation.training_process import train_apart
     from ..study.storage import open_storage, sole_runner
     from ..workers.supervisor import Supervised
 

@@ -56,7 +56,7 @@ def merge(recipe_file: Path, target: Path) -> None:
     recipe, provenance = read_recipe(recipe_file)
     import torch
 
-    from ..engines.choice import choose_device
+    from ..engines.opening import choose_device
     from ..merging.materialize import write_recipe
 
     device = choose_device(str(provenance.get("device", "cpu")))

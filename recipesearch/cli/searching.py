@@ -71,8 +71,8 @@ def _needs_offline(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
 def _needs(checked: Preflight) -> dict[str, Any]:
     """What one era would need; loads its tasks."""
     from ..check.estimate import estimate
-    from ..engines.choice import require_runnable
-    from ..workers.goals import load_all_goals, require_mutations
+    from ..engines.opening import require_runnable
+    from ..scoring.goals import load_all_goals, require_mutations
 
     plan = checked.plan
     require_runnable(plan.engine)

@@ -19,7 +19,7 @@ import yaml
 
 from ..errors import StudyError
 from ..files import write_text
-from ..mutation.order import PAIRS
+from ..mutation.training_order import PAIRS
 from ..parents.identify import SCRIPT
 from ..parents.tokenizer_files import copy_tokenizer
 from ..recipe import Parent, Recipe, TokenizerFolder

@@ -42,7 +42,7 @@ def verify(path: Path) -> Proof:
 
     import torch
 
-    from ..engines.choice import choose_device
+    from ..engines.opening import choose_device
     from ..merging import stock
     from ..merging.materialize import settled
 
@@ -123,7 +123,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
-    from ..engines.choice import open_engine
+    from ..engines.opening import open_engine
     from ..merging.materialize import merger
     from ..merging.measure import measure
     from ..scoring.scorer import Scorer

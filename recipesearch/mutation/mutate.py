@@ -22,7 +22,7 @@ from ..scoring.preferences import Preferences, Wanted, items_digest
 from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants
 from .gate import Asked, Verdict, judge
-from .order import LINEAGE, Order, Trained, mutant_key
+from .training_order import LINEAGE, Order, Trained, mutant_key
 
 if TYPE_CHECKING:
     from ..workers.worker import Scoring

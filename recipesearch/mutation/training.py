@@ -18,12 +18,12 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, apply_chat_template
 
-from ..engines.choice import choose_device
+from ..engines.opening import choose_device
 from ..errors import StudyError
 from ..files import whole_folder
 from ..merging.materialize import directories
 from ..scoring.preferences import Pair, Text
-from .order import LINEAGE, PAIRS, Order, Trained
+from .training_order import LINEAGE, PAIRS, Order, Trained
 from .watch import Watch
 
 _AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated

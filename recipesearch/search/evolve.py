@@ -16,7 +16,7 @@ from ..check.preflight import Preflight
 from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
 from ..files import remove_abandoned
 from ..mutation.mutate import NOT_ITS_FAULT, Breeder, Means, Mutation, Train, require_mutable
-from ..mutation.process import train_apart
+from ..mutation.training_process import train_apart
 from ..plan import Plan
 from ..scoring.preferences import Preferences
 from ..study.chain import begun

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..study.ledger import Seconds
     from .worker import Ready
 
-COMMAND = (sys.executable, "-m", "recipesearch.workers.process")
+COMMAND = (sys.executable, "-m", "recipesearch.workers.worker_process")
 _START_SECONDS = 3600.0
 
 

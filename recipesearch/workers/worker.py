@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ..check.alignment import live_donor
-from ..engines.choice import open_engine
+from ..engines.opening import open_engine
 from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from ..files import remove_folder
 from ..plan import ROOM_OPTIONS, Plan
 from ..recipe import Parent, Recipe
 from ..score import TaskScore
+from ..scoring.goals import load_all_goals, require_mutations
 from ..scoring.mining import mine
 from ..scoring.preferences import Preferences, Wanted
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
 from ..study.ledger import Conditions, Seconds
-from .goals import load_all_goals, require_mutations
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 

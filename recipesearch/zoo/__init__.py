@@ -12,7 +12,7 @@ Importing this package loads neither torch nor transformers; only `build_zoo` do
 
 from __future__ import annotations
 
-from .build import build_zoo
+from .building import build_zoo
 from .locations import resolve, zoo_dir
 
 __all__ = ["build_zoo", "resolve", "zoo_dir"]

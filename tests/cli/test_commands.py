@@ -196,7 +196,7 @@ def test_diversity_says_in_words_that_a_search_has_converged(
     command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Convergence(0.4, 0.05, 3)
-    monkeypatch.setattr("recipesearch.diversity.converged", lambda history: found)
+    monkeypatch.setattr("recipesearch.analysis.generations.converged", lambda history: found)
     said = command("diversity", study).out
     assert "has converged, perhaps too early" in said
     assert "5.0% of the items, of the first one on 40.0%" in said

@@ -25,7 +25,7 @@ SHORT = ["--set", "mutation.steps=3", "--set", "pairs=16", "--set", "samples=2"]
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recipesearch.workers.supervisor.Supervised", Worker)
-    monkeypatch.setattr("recipesearch.mutation.process.train_apart", train)
+    monkeypatch.setattr("recipesearch.mutation.training_process.train_apart", train)
 
 
 @pytest.fixture

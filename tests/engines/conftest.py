@@ -56,7 +56,7 @@ def environment() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def open_vllm(environment: dict[str, str]) -> Callable[..., Any]:
     """A function (parents, dtype, batch_size, **vLLM's options) -> VllmEngine, its first parent the donor."""
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
 
     def make(parents: list[Parent], dtype: Any = "float32", batch_size: int = 64, **options: Any) -> Any:
         keys: Any = {"dtype": dtype, "batch_size": batch_size, "options": options}
@@ -69,7 +69,7 @@ def open_vllm(environment: dict[str, str]) -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def open_transformers() -> Callable[..., Any]:
     """A function (parents, dtype) -> TransformersEngine on the CPU, its first parent the donor."""
-    from recipesearch.engines.choice import open_engine
+    from recipesearch.engines.opening import open_engine
 
     def make(parents: list[Parent], dtype: Any = "float32") -> Any:
         plan = EnginePlan(dtype=dtype, device="cpu", threads=1, batch_size=64)

@@ -9,7 +9,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from recipesearch.engines.choice import choose_device  # noqa: E402
+from recipesearch.engines.opening import choose_device  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import TrialFailed  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402

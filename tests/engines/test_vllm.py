@@ -18,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from recipesearch.engines import vllm as engine_module  # noqa: E402
-from recipesearch.engines.choice import open_engine  # noqa: E402
+from recipesearch.engines.opening import open_engine  # noqa: E402
 from recipesearch.engines.vllm_worker import RecipeWorker  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed  # noqa: E402
 from recipesearch.merging.stream import Merger  # noqa: E402
@@ -638,7 +638,7 @@ def test_a_task_that_leaves_no_room_for_its_prompts_fails_with_advice(engine, fa
 IN_RANKS = """
 import pickle, sys
 from lm_eval.api.instance import Instance
-from recipesearch.engines.choice import open_engine
+from recipesearch.engines.opening import open_engine
 from recipesearch.errors import TrialFailed
 
 with open(sys.argv[1], "rb") as file:

@@ -5,7 +5,7 @@ import pytest
 from recipesearch.check.alignment import live_donor
 from recipesearch.check.preflight import preflight
 from recipesearch.check.shapes import shapes
-from recipesearch.engines.choice import open_engine
+from recipesearch.engines.opening import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
 from recipesearch.recipe import Recipe, Slice, Source

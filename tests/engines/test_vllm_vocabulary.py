@@ -12,7 +12,7 @@ from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch.check.alignment import live_donor
 from recipesearch.check.preflight import preflight
-from recipesearch.engines.choice import open_engine
+from recipesearch.engines.opening import open_engine
 from recipesearch.export.export import export
 from recipesearch.export.verify import verify
 from recipesearch.search.run import run

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from recipesearch.mutation.mutate import Breeder, Elite, Means
-from recipesearch.mutation.process import train_apart
+from recipesearch.mutation.training_process import train_apart
 from recipesearch.plan import TRAINING, MutationPlan, read_plan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.search.inheritance import settings_for

@@ -13,8 +13,8 @@ from recipesearch.export.export import export
 from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import built_folder
 from recipesearch.mutation.mutate import Breeder, Means, Mutation
-from recipesearch.mutation.order import Order, Trained
 from recipesearch.mutation.training import train
+from recipesearch.mutation.training_order import Order, Trained
 from recipesearch.parents.identify import identify
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe

@@ -126,7 +126,7 @@ def test_an_export_that_was_cut_short_is_repeated_and_never_taken_for_whole(
         won.export(out)
     for error, seen in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "disk full"), StudyError)):
         with monkeypatch.context() as cut:
-            cut.setattr(f"recipesearch.inspection.{at}", stops(at, error))
+            cut.setattr(f"recipesearch.export.{at}", stops(at, error))
             with pytest.raises(seen):
                 won.export(out)
         with pytest.raises(PlanError, match="no 'merge_method'"):
@@ -137,7 +137,7 @@ def test_an_export_that_was_cut_short_is_repeated_and_never_taken_for_whole(
 
 def stops(at: str, error: BaseException) -> Callable[..., None]:
     """A step of the export that does its work and then fails."""
-    does = pkgutil.resolve_name(f"recipesearch.inspection.{at}")
+    does = pkgutil.resolve_name(f"recipesearch.export.{at}")
 
     def step(*arguments: Any, **named: Any) -> None:
         does(*arguments, **named)

@@ -224,5 +224,5 @@ def test_a_table_shows_nested_data_line_by_line() -> None:
 
 
 def test_tables_are_light() -> None:
-    code = "import sys, recipesearch.inspection.tables; print({'plotly', 'torch'} & set(sys.modules))"
+    code = "import sys, recipesearch.report.tables; print({'plotly', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -20,9 +20,9 @@ from trl import DPOTrainer
 
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.merging.materialize import directories
-from recipesearch.mutation import process
-from recipesearch.mutation.order import Order, mutant_key
+from recipesearch.mutation import training_process as process
 from recipesearch.mutation.training import train
+from recipesearch.mutation.training_order import Order, mutant_key
 from recipesearch.mutation.watch import Watch
 from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan

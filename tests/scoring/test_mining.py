@@ -13,7 +13,7 @@ pytest.importorskip("lm_eval")
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from recipesearch.engines.choice import open_engine
+from recipesearch.engines.opening import open_engine
 from recipesearch.errors import RefusedInput
 from recipesearch.parents.identify import identify
 from recipesearch.plan import EnginePlan

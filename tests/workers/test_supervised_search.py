@@ -55,7 +55,7 @@ def marked() -> list[int]:
             told, words = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
         except OSError:
             continue
-        if wanted in told.split(b"\0") and b"recipesearch.workers.process" in words.split(b"\0")[:4]:
+        if wanted in told.split(b"\0") and b"recipesearch.workers.worker_process" in words.split(b"\0")[:4]:
             found.append(int(path.name))
     return [process for process in found if alive(process)]
 

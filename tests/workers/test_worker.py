@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mergekit")
 
 from recipesearch.check.preflight import preflight  # noqa: E402
-from recipesearch.engines.choice import open_engine  # noqa: E402
+from recipesearch.engines.opening import open_engine  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost  # noqa: E402
 from recipesearch.plan import EnginePlan, Plan  # noqa: E402

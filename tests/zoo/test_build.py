@@ -12,7 +12,7 @@ from recipesearch.zoo import build_zoo
 from recipesearch.zoo.definition import FILES, STAGES, TASKS
 from recipesearch.zoo.language import ALPHABET
 from recipesearch.zoo.locations import task_files
-from recipesearch.zoo.tasks import task_items
+from recipesearch.zoo.task_files import task_items
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -79,7 +79,7 @@ def test_every_task_file_is_there_with_plain_columns(zoo):
 
 
 def test_a_built_zoo_is_not_trained_again(zoo, monkeypatch):
-    monkeypatch.setattr("recipesearch.zoo.training.train", no_training)
+    monkeypatch.setattr("recipesearch.zoo.models.train", no_training)
     assert build_zoo() == zoo
 
 
@@ -92,7 +92,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch, error):
     def interrupted(*_):
         raise error
 
-    monkeypatch.setattr("recipesearch.zoo.training.train", interrupted)
+    monkeypatch.setattr("recipesearch.zoo.models.train", interrupted)
     with pytest.raises(error):
         build_zoo(0, tmp_path / "zoo")
     assert list(tmp_path.iterdir()) == []
@@ -106,14 +106,14 @@ def test_the_slower_of_two_builders_uses_the_winners_zoo(zoo, tmp_path, monkeypa
             shutil.copytree(zoo, final)
         return 0
 
-    monkeypatch.setattr("recipesearch.zoo.training.train", overtaken)
+    monkeypatch.setattr("recipesearch.zoo.models.train", overtaken)
     assert build_zoo(0, final) == final
     assert recorded(final) == recorded(zoo)
     assert list(tmp_path.iterdir()) == [final]
 
 
 def test_a_folder_with_other_things_is_refused_before_training(zoo, tmp_path, monkeypatch):
-    monkeypatch.setattr("recipesearch.zoo.training.train", no_training)
+    monkeypatch.setattr("recipesearch.zoo.models.train", no_training)
     (tmp_path / "mine").write_text("keep")
     with pytest.raises(RefusedInput, match="not a finished zoo"):
         build_zoo(0, tmp_path)
@@ -123,7 +123,7 @@ def test_a_folder_with_other_things_is_refused_before_training(zoo, tmp_path, mo
 
 def test_a_build_reports_a_line_per_model_and_leaves_the_callers_torch_alone(tmp_path, monkeypatch):
     short = {name: dataclasses.replace(stage, steps=2) for name, stage in STAGES.items()}
-    monkeypatch.setattr("recipesearch.zoo.build.STAGES", short)
+    monkeypatch.setattr("recipesearch.zoo.building.STAGES", short)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     before = torch.get_rng_state(), random.getstate()

@@ -6,7 +6,7 @@ import pytest
 
 from recipesearch.zoo.definition import FILES, STAGES, TASKS
 from recipesearch.zoo.language import ALPHABET, OPERATORS, Question, draw, pairs
-from recipesearch.zoo.tasks import task_items
+from recipesearch.zoo.task_files import task_items
 
 FILE_NAMES = [(task, file) for task in TASKS for file in FILES]
 

@@ -1,6 +1,6 @@
 """A training as a process of its own: the order comes in, what was trained goes out, over one socket.
 
-    python -m recipesearch.mutation.process CHANNEL
+    python -m recipesearch.mutation.training_process CHANNEL
 
 ``CHANNEL`` is the file descriptor of a socket to the supervisor. The one message in is an Order, the one out
 is Trained, or the error that kept it from being done.
@@ -19,9 +19,9 @@ from ..errors import RecipeSearchError, StudyError
 from ..files import cache_dir
 from ..workers.group import Group
 from ..workers.remains import die_with_parent
-from .order import Order, Trained
+from .training_order import Order, Trained
 
-COMMAND = (sys.executable, "-m", "recipesearch.mutation.process")
+COMMAND = (sys.executable, "-m", "recipesearch.mutation.training_process")
 _HINT = "; lower mutation.batch, mutation.max_length or mutation.rank"
 _SECONDS = 7 * 24 * 3600.0
 

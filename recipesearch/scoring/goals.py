@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..errors import PlanError
 from ..plan import Plan
 from ..score import Objective
-from ..scoring.preferences import require_minable
-from ..scoring.tasks import Loaded, load_tasks, require_metric
+from .preferences import require_minable
+from .tasks import Loaded, load_tasks, require_metric
 
 
 def load_all_goals(plan: Plan) -> tuple[list[Loaded], list[Loaded]]:

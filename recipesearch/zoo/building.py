@@ -13,7 +13,7 @@ from ..errors import RefusedInput
 from ..files import whole_folder
 from .definition import STAGES, TASKS, Definition
 from .locations import zoo_dir
-from .tasks import task_items, write_tasks
+from .task_files import task_items, write_tasks
 
 Report = Callable[[str], None]
 
@@ -53,7 +53,8 @@ def _is_built(final: Path, seed: int) -> bool:
 
 
 def _train_models(folder: Path, seed: int, report: Report) -> dict[str, Any]:
-    from . import tokenizer, training
+    from . import characters as tokenizer
+    from . import models as training
 
     questions = {task: task_items(task, "search") for task in TASKS}
     models: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """A Worker as a process of its own: recipes come in, scores go out, over one socket.
 
-    python -m recipesearch.workers.process CHANNEL
+    python -m recipesearch.workers.worker_process CHANNEL
 
 ``CHANNEL`` is the file descriptor of a socket to the supervisor. The first message in is (plan, parents),
 the first out is Ready, or the error that kept the worker from standing. Then each question, the name of a
