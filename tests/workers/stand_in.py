@@ -2,7 +2,7 @@
 
     python stand_in.py FOLDER CHANNEL
 
-It speaks the protocol of recipesearch/workers/worker_process.py and answers ([what it did], its process number).
+It speaks the protocol of workers/worker_process.py and answers ([what it did], its process number).
 ``FOLDER/order`` keeps the order that it was started with, ``FOLDER/segments`` the shared memory that it made;
 ``FOLDER/start``, if it is there, says what it does instead of standing.
 """
