@@ -30,8 +30,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipesearch.analysis import generations
 from recipesearch.analysis.credit import hypervolume_by_parent
+from recipesearch.analysis.generations import generations
 from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import preflight
 from recipesearch.files import cache_dir

@@ -10,7 +10,7 @@ from .viewing import open_study
 
 def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> None:
     """The lineage of a trial, unless named of the knee."""
-    from ..analysis import trace
+    from ..analysis.trace import trace
     from ..check.members import open_preflight
     from ..report.lineage_tree import tree, tree_text
 

@@ -87,9 +87,8 @@ def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) 
 
 def diversity(study: str, as_json: bool) -> None:
     """Each generation's diversity, the front's hypervolume by parent, and if the search has converged."""
-    from ..analysis import generations
     from ..analysis.credit import hypervolume_by_parent
-    from ..analysis.generations import converged
+    from ..analysis.generations import converged, generations
     from ..report.tables import as_table
 
     plan, results = open_study(study)

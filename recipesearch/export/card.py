@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from ..analysis import trace
-from ..analysis.trace import Lineage
+from ..analysis.trace import Lineage, trace
 from ..check.preflight import Preflight
 from ..parents.identify import SCRIPT
 from ..plan import FRONT

@@ -10,8 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..analysis import generations
-from ..analysis.generations import converged
+from ..analysis.generations import converged, generations
 from ..check.preflight import Preflight
 from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
 from ..files import remove_abandoned

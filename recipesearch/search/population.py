@@ -8,8 +8,7 @@ from random import Random
 
 import numpy as np
 
-from ..analysis import generations
-from ..analysis.generations import converged, item_gains
+from ..analysis.generations import converged, generations, item_gains
 from ..check.members import open_preflight
 from ..check.preflight import Preflight
 from ..errors import PlanError

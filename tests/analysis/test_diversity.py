@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from recipesearch.analysis import generations
 from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.distances import behavioural, genotypic
-from recipesearch.analysis.generations import Generation, converged, item_gains, item_values
+from recipesearch.analysis.generations import Generation, converged, generations, item_gains, item_values
 from recipesearch.check.members import open_preflight
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source

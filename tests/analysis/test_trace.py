@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from recipesearch import cli
-from recipesearch.analysis import trace
 from recipesearch.analysis.family import Edge
-from recipesearch.analysis.trace import Lineage, Node
+from recipesearch.analysis.trace import Lineage, Node, trace
 from recipesearch.check.members import open_preflight
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.export.export import export
