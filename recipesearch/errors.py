@@ -7,7 +7,8 @@
     |   +-- SpaceUsedUp              its space has no recipe left that was not tried
     +-- VerificationFailed       5   a rebuilt model is not the one that was scored
     +-- TrialFailed              3   one candidate failed; a study records the cause and goes on
-        +-- WorkerLost               and its process is not to be trusted with the next one
+        +-- WorkerLost               and left its process in an unknown state
+            +-- MachineFault             a crash, a hang or no memory: no verdict on the candidate
 
 A message says what is wrong and what to do next, in one or two lines. Interrupted commands end with
 130 (Ctrl-C) or 143 (SIGTERM); their work is kept.
@@ -64,6 +65,10 @@ class TrialFailed(RecipeSearchError):
 
 class WorkerLost(TrialFailed):
     """One candidate failed in a way that leaves its process in an unknown state."""
+
+
+class MachineFault(WorkerLost):
+    """The process crashed, hung or ran out of memory: the machine's fault as likely as the candidate's."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

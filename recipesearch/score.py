@@ -1,37 +1,54 @@
-"""Objectives and scores: what a recipe is judged by, and how it was judged."""
+"""Goals and scores: what a recipe is scored on, and what it scored."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A task that is a Python function, python:module:function, and the one metric that it has.
 FUNCTION, VALUE = "python:", "value"
-# The task that asks of the merge itself, not of its answers.
+# The task that measures the merge itself, not the model's answers.
 MODEL = "model"
-# A metric of every task that has the model write: tokens of an answer before any filter.
+# A metric of every task in which the model writes: tokens of an answer before any filter.
 RESPONSE_LENGTH = "response_length"
 
 
 @dataclass(frozen=True)
-class Objective:
-    """One metric of one task, with a direction.
+class Goal:
+    """One metric of one task, with a direction: an objective, or the same metric on held-out items.
 
-    ``task`` is the path of an lm-eval task, its registered name, a function, or ``model``.
+    ``task`` locates the task: the path of an lm-eval task, its registered name, a function, or ``model``;
+    empty for a goal that was read from a database. ``hash`` is the digest of the task's content, empty until
+    the task is loaded. ``bound`` is the worst value within bounds; ``within`` gives the bound as a share of
+    the best parent's value.
     """
 
+    name: str
     task: str
     metric: str
     maximize: bool = True
+    bound: float | None = None
+    within: float | None = None
+    hash: str = ""
 
     @property
-    def name(self) -> str:
-        """``task.metric``, the task by its file stem, or the function's name; how tables and ``--best`` call
-        the objective."""
-        if self.task.startswith(FUNCTION):
-            return self.task.rpartition(":")[2]
-        stem = self.task.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
-        return f"{stem}.{self.metric}"
+    def sign(self) -> int:
+        """The factor that turns a value into a loss: -1 where the goal is maximized."""
+        return -1 if self.maximize else 1
+
+    def of(self, metrics: Mapping[str, Mapping[str, Measurement]]) -> Measurement:
+        """The goal's measurement among metrics by task hash and name. Raises KeyError if there is none."""
+        return metrics[self.hash][self.metric]
+
+
+def goal_name(task: str, metric: str) -> str:
+    """``task.metric``, the task by its file stem; the function's name for a function."""
+    if task.startswith(FUNCTION):
+        return task.rpartition(":")[2]
+    stem = task.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
+    return f"{stem}.{metric}"
 
 
 @dataclass(frozen=True)
@@ -42,14 +59,57 @@ class Measurement:
     stderr: float | None
 
 
+Metrics = Mapping[str, Measurement]
+
+
 @dataclass(frozen=True)
 class TaskScore:
     """One model on one task: aggregated metrics, and each item's metrics in the task's order.
 
-    ``items`` maps an item's key (its place and lm-eval's document hash) to its metrics by name, values as
-    lm-eval's ``process_results`` gave them.
+    ``items`` maps an item's key (its place and lm-eval's document hash) to its metrics by name, with the
+    values that lm-eval's ``process_results`` returned.
     """
 
     task_hash: str
-    metrics: Mapping[str, Measurement]
+    metrics: Metrics
     items: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What can change a score beside recipe and task. Scores under different conditions are never mixed.
+
+    Some methods' bits depend on device, threads and versions; padding, and so the batch size, changes logits.
+    ``gpu`` is the GPU's model name, empty on a CPU.
+    """
+
+    kind: str
+    device: str
+    threads: int
+    batch_size: int
+    versions: str
+    dtype: str
+    chat_template: bool
+    options: Mapping[str, object] = field(default_factory=dict)
+    gpu: str = ""
+
+    @property
+    def engine(self) -> str:
+        """The engine's part of the ledger key, such as ``transformers/cpu/threads=2/batch=64/torch 2.13``.
+
+        Options appear as a digest; the study's identity has them in full.
+        """
+        device = f"{self.device} {self.gpu}" if self.gpu else self.device
+        label = f"{self.kind}/{device}/threads={self.threads}/batch={self.batch_size}/{self.versions}"
+        if not self.options:
+            return label
+        text = json.dumps(dict(self.options), sort_keys=True)
+        return f"{label}/options {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The cost of one candidate in seconds: loading the merge, and scoring it."""
+
+    load: float
+    score: float

@@ -22,8 +22,8 @@ import torch
 import yaml
 
 from recipesearch.check.preflight import preflight
+from recipesearch.mutation.breeder import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.gate import Asked, judge, paired_p
-from recipesearch.mutation.mutate import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.training import train
 from recipesearch.mutation.training_order import Order, Trained
 from recipesearch.plan import MutationPlan, Plan, load_plan

@@ -177,7 +177,7 @@ LIGHT = (
     "recipesearch.report.lineage_page",
     "recipesearch.lineage",
     "recipesearch.evolution",
-    "recipesearch.mutation.mutate",
+    "recipesearch.mutation.breeder",
     "recipesearch.mutation.training_process",
     "recipesearch.zoo",
 )

@@ -12,6 +12,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, json_to_distribution
 
 from .. import pareto
+from ..score import Goal
 from ..space.kinds import Space
 from ..study.results import Results, Row
 from .distances import Values, behavioural, genotypic
@@ -77,9 +78,9 @@ def item_gains(results: Results, recipes: Sequence[str]) -> Values:
     """As ``item_values``, but higher is better in every column, and each objective has as many: its items are
     repeated up to the number of those that has most."""
     columns = [
-        (1.0 - column if not objective["maximize"] else column)
-        for objective in results.identity["objectives"]
-        for column in [_column(results, objective["task"], objective["metric"], recipes)]
+        column if goal.maximize else 1.0 - column
+        for goal in results.goals
+        for column in [_column(results, goal, recipes)]
         if column.shape[1]
     ]
     most = max((column.shape[1] for column in columns), default=0)
@@ -95,7 +96,7 @@ def item_values(results: Results, recipes: Sequence[str]) -> Values:
     differ, which would say nothing. One query for each recipe and task: what takes time is reading items (9
     µs each), so one query for all is no faster.
     """
-    columns = [_column(results, o["task"], o["metric"], recipes) for o in results.identity["objectives"]]
+    columns = [_column(results, goal, recipes) for goal in results.goals]
     return np.concatenate([np.empty((len(recipes), 0)), *columns], axis=1)
 
 
@@ -122,13 +123,13 @@ def _stored_genes(results: Results) -> dict[str, BaseDistribution]:
     return {name: json_to_distribution(json.dumps(gene)) for name, gene in results.identity["genes"].items()}
 
 
-def _column(results: Results, task: str, metric: str, recipes: Sequence[str]) -> Values:
+def _column(results: Results, goal: Goal, recipes: Sequence[str]) -> Values:
     """One objective's values by recipe and item, shape (recipes, items), in [0, 1]."""
     rows = [
         {
-            item: m[metric]
-            for item, m in results.ledger.items(recipe, task).items()
-            if _is_number(m.get(metric))
+            item: m[goal.metric]
+            for item, m in results.ledger.items(recipe, goal.hash).items()
+            if _is_number(m.get(goal.metric))
         }
         for recipe in recipes
     ]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from ..plan import Plan
 from ..space.seeds import parent_label
 from ..study.chain import chain
-from ..study.mutants import Mutant, find_mutants
+from ..study.mutants import Mutant, Mutants
 from ..study.results import Results, Row
-from ..study.storage import open_storage
 
 Scores = Mapping[str, float]
 
@@ -62,7 +61,7 @@ def read_records(plan: Plan, results: Results, digests: Collection[str]) -> Reco
             trials.setdefault(digest, trial)
         for digest, parent in _named(one, found):
             named.setdefault(digest, parent)
-    return Records(trials, named, find_mutants(open_storage(plan.storage_url).engine, digests), eras)
+    return Records(trials, named, Mutants(results.database).among(digests), eras)
 
 
 def told_trial(plan: Plan, era: int, results: Results, row: Row) -> Trial:

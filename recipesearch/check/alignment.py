@@ -1,4 +1,4 @@
-"""What recipes and the live model share: the vocabulary of a ``tokenizer`` section, and a donor. Light."""
+"""The vocabulary that all recipes of a study share: its ``tokenizer`` section, settled. Light."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from ..errors import PlanError, nearest
 from ..parents.headers import Checkpoint
 from ..parents.tokenizer_files import Settled, token_ids
 from ..plan import Plan, TokenPlan
-from ..recipe import Parent, Recipe, Slice, Source, Tokenizer, TokenRow, freeze
-from ..recipe.hosting import deep
-from .shapes import shapes, shapes_folder
+from ..recipe import Parent, Tokenizer, TokenRow
+from .shapes import shapes_folder
 
 _LOG = logging.getLogger("recipesearch")
 
 
 def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | None:
-    """The tokenizer that every recipe of the study has, fixed; None without a ``tokenizer`` section.
+    """The tokenizer that every recipe of the study has, settled; None without a ``tokenizer`` section.
 
-    Its counts are in the order of ``donor_first``. Loads mergekit the first time. Raises PlanError for a
-    token that names no parent, and RefusedInput for tokenizers that cannot be aligned.
+    Token counts are in the order of ``plan.donor_first``. Loads mergekit the first time. Raises PlanError for
+    a token that names no parent, and RefusedInput for tokenizers that cannot be aligned.
     """
     tokenizer = stated_tokenizer(plan, parents)
     if tokenizer is None:
         return None
     from ..merging.settle import settle
 
-    return settle(tokenizer, [shapes_folder(parents[name]) for name in donor_first(plan)])
+    return settle(tokenizer, [shapes_folder(parents[name], plan.engine.threads) for name in plan.donor_first])
 
 
 def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | None:
@@ -42,35 +41,6 @@ def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | N
         wanted.pad_to_multiple_of,
         wanted.chat_template,
     )
-
-
-def donor_first(plan: Plan) -> list[str]:
-    """The parents' names, first the one that gives the live model its config."""
-    donor = plan.base or next(iter(plan.parents))
-    return sorted(plan.parents, key=lambda name: name != donor)
-
-
-def live_donor(plan: Plan, parents: Mapping[str, Parent]) -> Parent:
-    """The parent that gives the live model its config and tokenizer.
-
-    With a ``tokenizer`` section it is a recipe, which is built once: that parent alone, in the vocabulary
-    of all. So it is for vLLM and a layer space: that parent alone, in the depth of the deepest path.
-    """
-    first = donor_first(plan)[0]
-    if plan.space.layers and plan.engine.kind == "vllm":
-        checkpoint, depth = shapes(parents[first]), plan.space.layers.depth[1]
-        filled = deep(parents[first], checkpoint.layers, depth, checkpoint.architecture, plan.engine.dtype)
-        return Parent(filled.digest, filled)
-    settled = settle_vocabulary(plan, parents)
-    if settled is None:
-        return parents[first]
-    sources = tuple(
-        Source(parent, None, freeze({"weight": float(name == first)})) for name, parent in parents.items()
-    )
-    alone = Recipe(
-        "linear", (Slice(sources),), parents[first], dtype=plan.engine.dtype, tokenizer=settled.tokenizer
-    )
-    return Parent(alone.digest, alone)
 
 
 def warn_of_other_tokens(checkpoints: Mapping[str, Checkpoint]) -> None:

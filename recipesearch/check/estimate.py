@@ -10,8 +10,8 @@ from optuna.distributions import distribution_to_json
 from ..parents.memory import need, weight_bytes
 from ..parents.tokenizer_files import Settled
 from ..space.kinds import Space
-from .alignment import donor_first
-from .preflight import Preflight, in_memory
+from .parents import in_memory
+from .preflight import Preflight
 
 # Measured on the demo's database: rows and their indexes.
 _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
@@ -25,14 +25,14 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     a few recipes.
     """
     plan = checked.plan
-    needed = need(*in_memory(plan, checked.checkpoints))
+    needed = need(*in_memory(plan, checked.parents.checkpoints))
     eras = plan.mutation.eras if plan.mutation else 1
-    recipes, growth = eras * plan.search.trials, plan.most_parents / len(checked.checkpoints)
+    recipes, growth = eras * plan.search.trials, plan.most_parents / len(checked.parents.checkpoints)
     return {
-        "architecture": next(iter(checked.checkpoints.values())).architecture,
+        "architecture": next(iter(checked.parents.checkpoints.values())).architecture,
         "layers": checked.pool.layers,
         **({"path_layers": list(plan.space.layers.depth)} if plan.space.layers else {}),
-        "parents": len(checked.checkpoints),
+        "parents": len(checked.parents.checkpoints),
         **({"eras": eras, "most_parents": plan.most_parents} if plan.evolves else {}),
         "genes": len(checked.space.genes),
         "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
@@ -44,7 +44,11 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         "cache_bytes": needed.cache,
         "database_bytes": recipes * (_trial_bytes(checked.space, growth) + items * _ITEM_BYTES),
         "merged_model_bytes": needed.model,
-        **({"vocabulary": _alignment(checked, checked.vocabulary)} if checked.vocabulary else {}),
+        **(
+            {"vocabulary": _alignment(checked, checked.parents.vocabulary)}
+            if checked.parents.vocabulary
+            else {}
+        ),
     }
 
 
@@ -59,11 +63,11 @@ def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:
     """What aligning the vocabularies does and takes: ``memory_bytes`` of rows, a part of the parents' that no
     file can be mapped to, and ``disk_bytes`` for one model's folder in the cache."""
     dtype = checked.plan.engine.dtype
-    counts = zip(donor_first(checked.plan), settled.tokens, settled.lacks, strict=True)
-    rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.checkpoints.values())
+    counts = zip(checked.plan.donor_first, settled.tokens, settled.lacks, strict=True)
+    rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.parents.checkpoints.values())
     return {
         "merged": settled.size,
         "parents": {name: {"tokens": tokens, "lacks": lacks} for name, tokens, lacks in counts},
         "memory_bytes": sum(weight_bytes(c, dtype) for c in rows),
-        "disk_bytes": max(weight_bytes(c, dtype) for c in checked.checkpoints.values()),
+        "disk_bytes": max(weight_bytes(c, dtype) for c in checked.parents.checkpoints.values()),
     }

@@ -12,15 +12,17 @@ from dataclasses import replace
 from ..plan import FRONT, Plan
 from ..recipe import Parent
 from ..study.results import Results, Row, open_results
-from .preflight import Member, Preflight, preflight
+from ..study.storage import Database
+from .parents import Member
+from .preflight import Preflight, preflight
 
 
-def open_preflight(plan: Plan) -> Preflight:
+def open_preflight(plan: Plan, database: Database) -> Preflight:
     """The preflight of a plan whose earlier eras are done, for looking at its results and exporting them."""
-    return preflight(plan, members(plan), to_run=False)
+    return preflight(plan, members(plan, database), to_run=False)
 
 
-def members(plan: Plan) -> dict[str, Member]:
+def members(plan: Plan, database: Database) -> dict[str, Member]:
     """The members of the last era's front that a plan names among its parents, by reference.
 
     Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since.
@@ -28,14 +30,9 @@ def members(plan: Plan) -> dict[str, Member]:
     wanted = [reference for reference in plan.parents.values() if reference.startswith(FRONT)]
     if not wanted:
         return {}
-    before, results = open_results(plan.storage_url, plan.after)
-    checked = open_preflight(before.model_copy(update={"folder": plan.folder}))
-    found = {reference: _member(checked, results, reference) for reference in wanted}
-    if checked.pool.tokenizer and plan.engine.threads:
-        import torch
-
-        torch.set_num_threads(plan.engine.threads)  # they are built for their shapes, and once
-    return found
+    before, results = open_results(database, plan.after)
+    checked = open_preflight(before.model_copy(update={"folder": plan.folder}), database)
+    return {reference: _member(checked, results, reference) for reference in wanted}
 
 
 def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
@@ -43,8 +40,8 @@ def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
 
     For checks before a run: they say nothing of the members' content, and of their depth only the donor's.
     """
-    donor = before.pool.donor
-    parent, shapes = before.pool.parents[donor], before.checkpoints[donor]
+    donor = before.parents.by_name[before.parents.donor]
+    parent, shapes = donor.parent, donor.checkpoint
     return {
         reference: Member(replace(parent, digest=_hash(reference)), before.plan.name, None, shapes)
         for reference in plan.parents.values()
@@ -60,7 +57,7 @@ def _member(checked: Preflight, results: Results, reference: str) -> Member:
     row = _chosen(results, reference.removeprefix(FRONT))
     recipe = checked.recipe_of(row.number, row.genome, row.recipe)
     return Member(
-        Parent(recipe.digest, recipe), checked.plan.name, row.number, references=checked.references()
+        Parent(recipe.digest, recipe), checked.plan.name, row.number, references=checked.parents.references()
     )
 
 

@@ -7,7 +7,6 @@ For study files that are kept beside the configs of what they name (``configs/OR
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from ..errors import RefusedInput
 from ..parents.headers import Checkpoint
@@ -15,8 +14,9 @@ from ..parents.identify import identify, recorded_config
 from ..plan import Plan
 from ..recipe import Parent
 from ..scoring.stated import require_stated
-from .alignment import donor_first, stated_tokenizer
+from .alignment import stated_tokenizer
 from .members import stand_ins
+from .parents import KnownParent, Parents, resized
 from .preflight import Preflight, fit
 from .shapes import shapes
 
@@ -29,19 +29,17 @@ def check_offline(plan: Plan, before: Preflight | None) -> Preflight:
     for goal in (*plan.goals, *plan.held_out_goals):
         require_stated(goal)
     front = stand_ins(plan, before) if before else {}
-    parents: dict[str, Parent] = {}
-    checkpoints: dict[str, Checkpoint] = {}
+    found: dict[str, KnownParent] = {}
     for name, reference in plan.parents.items():
-        if reference in front:
-            member = front[reference]
+        if member := front.get(reference):
             assert member.shapes
-            parents[name], checkpoints[name] = member.parent, member.shapes
+            found[name] = KnownParent(reference, member.parent, member.shapes, member)
         else:
-            parents[name], checkpoints[name] = _recorded(plan, reference)
-    tokenizer = stated_tokenizer(plan, parents)
+            found[name] = KnownParent(reference, *_recorded(plan, reference))
+    tokenizer = stated_tokenizer(plan, {name: known.parent for name, known in found.items()})
     if tokenizer:
-        checkpoints = _aligned(plan, checkpoints)
-    return fit(plan, parents, checkpoints, tokenizer)
+        found = resized(found, found[plan.donor].checkpoint.vocabulary)
+    return fit(plan, Parents(found, plan.donor), tokenizer)
 
 
 def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
@@ -59,8 +57,3 @@ def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
     name, _, revision = reference.partition("+")[0].partition("@")
     digest = hashlib.sha256(reference.encode()).hexdigest()
     return Parent(digest, name, revision or None), recorded_checkpoint(config)
-
-
-def _aligned(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    size = checkpoints[donor_first(plan)[0]].vocabulary
-    return {name: checkpoint.with_vocabulary(size) for name, checkpoint in checkpoints.items()}

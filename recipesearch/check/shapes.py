@@ -1,4 +1,4 @@
-"""A parent's shapes, whether or not its files are there yet. Light, unless a recipe has to be built."""
+"""A parent's shapes, whether or not its files exist yet. Light, unless a recipe has to be built."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from ..parents.identify import model_directory
 from ..recipe import Parent, Recipe
 
 
-def shapes_folder(parent: Parent) -> Path:
-    """A local folder with a parent's vocabulary and tokenizer: a recipe's base's, or its first parent's.
+def shapes_folder(parent: Parent, threads: int | None = None) -> Path:
+    """A local folder with a parent's vocabulary and tokenizer: for a recipe, the folder of its donor.
 
-    A recipe with a tokenizer of its own is built for that, if it is not yet: no other folder has those.
+    A recipe with a tokenizer of its own is built, by ``threads`` threads, since no other folder has its rows.
     """
     while isinstance(parent.source, Recipe):
         if parent.source.tokenizer:
-            from ..merging.materialize import directories
-
-            return directories([parent])[parent]
-        parent = parent.source.base or parent.source.parents()[0]
+            return _built(parent, threads)
+        parent = parent.source.donor
     return model_directory(parent)
 
 
-def shapes(parent: Parent) -> Checkpoint:
-    """A parent's config and headers; a recipe's as they will be once it is built."""
+def shapes(parent: Parent, threads: int | None = None) -> Checkpoint:
+    """A parent's config and headers; for a recipe, those of the model that it will become."""
     if not isinstance(parent.source, Recipe) or parent.source.tokenizer:
-        return read_checkpoint(shapes_folder(parent))
-    checkpoint = shapes(parent.source.base or parent.source.parents()[0])
+        return read_checkpoint(shapes_folder(parent, threads))
+    checkpoint = shapes(parent.source.donor, threads)
     path = parent.source.path
     return checkpoint if path is None else checkpoint.with_depth(len(path))
+
+
+def _built(parent: Parent, threads: int | None) -> Path:
+    import torch
+
+    from ..merging.materialize import directories
+
+    if threads:  # the built model's bits depend on them
+        torch.set_num_threads(threads)
+    return directories([parent])[parent]

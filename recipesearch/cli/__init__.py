@@ -65,6 +65,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    from . import mutating, recipes, searching, sweeping, tracing, viewing  # noqa: F401 - their commands
     from .app import app
 
     try:

@@ -1,76 +1,65 @@
-"""export, merge, verify: from a found recipe to a model, and the proof that it is the one."""
+"""export, merge, verify: from a found recipe to a model, and the proof that the model is the scored one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from ..errors import PlanError
-from ..plan import Plan
-from ..study.results import Results, Row
+import typer
+
+from .app import AsJson, RecipeFile, StudyName, app
 from .output import line, note, print_json
-from .viewing import open_study
 
 
+@app.command()
 def export(
-    study: str,
-    folder: Path,
-    *,
-    trial: int | None = None,
-    best: str | None = None,
-    knee: bool = False,
-    front: bool = False,
-    portable: bool = False,
+    study: StudyName,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    trial: Annotated[int | None, typer.Option(help="Export this trial.")] = None,
+    best: Annotated[
+        str | None, typer.Option(metavar="OBJECTIVE", help="Export the best recipe in this objective.")
+    ] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Export the best compromise (the default).")] = False,
+    front: Annotated[
+        bool, typer.Option("--front", help="Export the whole front, each recipe in a folder of its own.")
+    ] = False,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Name parents as the study file does, not by absolute path.")
+    ] = False,
 ) -> None:
-    """Exports the chosen trial (the knee by default) or the whole front; prints each recipe's path."""
+    """Write mergekit YAML with provenance, and a model card."""
+    from .. import api
+    from ..errors import PlanError
+
     if sum((trial is not None, best is not None, knee, front)) > 1:
         raise PlanError("choose one of --trial, --best, --knee and --front")
-    plan, results = open_study(study)
+    view = api.open(study)
     if not front:
-        export_row(plan, results, _choose(results, trial, best), folder, portable=portable)
+        line(api.export(view, folder, trial, best, portable=portable))
         return
-    results.require_scores()
-    for row in results.front:
-        export_row(plan, results, row, folder / f"trial-{row.number}", portable=portable)
+    view.results.require_scores()
+    for row in view.results.front:
+        line(api.export(view, folder / f"trial-{row.number}", row.number, portable=portable))
 
 
-def export_row(plan: Plan, results: Results, row: Row, folder: Path, *, portable: bool = False) -> Path:
-    """Exports one trial, prints the recipe's path and returns it."""
-    from ..check.members import open_preflight
-    from ..export.export import export as write
+@app.command()
+def merge(
+    recipe: RecipeFile,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
+) -> None:
+    """Build a recipe's model as a folder of safetensors."""
+    from .. import api
 
-    written = write(open_preflight(plan), results, row, folder, portable=portable)
-    line(written)
-    return written
-
-
-def _choose(results: Results, trial: int | None, best: str | None) -> Row:
-    if trial is not None:
-        return results.row(trial)
-    return results.best(best) if best is not None else results.knee()
+    api.merge(recipe, folder)
+    line(folder)
 
 
-def merge(recipe_file: Path, target: Path) -> None:
-    """Builds the recipe's model folder."""
-    from ..parents.identify import read_recipe
+@app.command()
+def verify(recipe: RecipeFile, as_json: AsJson = False) -> None:
+    """Rebuild a recipe with stock mergekit, compare every tensor, score the rebuilt model again."""
+    from .. import api
 
-    recipe, provenance = read_recipe(recipe_file)
-    import torch
-
-    from ..engines.opening import choose_device
-    from ..merging.materialize import write_recipe
-
-    device = choose_device(str(provenance.get("device", "cpu")))
-    if threads := provenance.get("threads"):
-        torch.set_num_threads(int(threads))
-    write_recipe(recipe, target.absolute(), device)
-    line(target)
-
-
-def verify(recipe_file: Path, as_json: bool) -> None:
-    """Proves the recipe and prints what was compared."""
-    from ..export.verify import verify as prove
-
-    proof = prove(recipe_file)
+    proof = api.verify(recipe)
     if as_json:
         print_json({"command": proof.command, "tensors": proof.tensors, "scores": dict(proof.scores)})
         return

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from ..errors import PlanError
-from ..plan import load_plan
+import typer
+
+from .app import AsJson, Overrides, PlanFile, app
 from .output import note, out, print_json
 
 
+@app.command()
 def sweep(
-    path: Path,
-    pair: tuple[str, str],
-    method: str,
-    steps: int,
-    overrides: Sequence[str],
-    html: Path | None,
-    as_json: bool,
+    plan: PlanFile,
+    between: Annotated[tuple[str, str], typer.Option("--between", metavar="ONE OTHER", help="Two parents.")],
+    method: Annotated[str, typer.Option(help="A merge method with a ratio or weights.")] = "linear",
+    steps: Annotated[int, typer.Option(min=1, help="The number of ratios; 9 are 0.1 to 0.9.")] = 9,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the plot as one offline page.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Scores the merges between two parents and prints them as they come."""
-    plan = load_plan(path, overrides)
-    if steps < 1:
-        raise PlanError("--steps: give at least one")
-    from ..search.ratio_sweep import sweep as score_between
-
-    ratios = [round(step / (steps + 1), 4) for step in range(1, steps + 1)]
-    points = []
-    for point in score_between(plan, pair, ratios, method):
-        points.append(point)
-        note(
-            f"{len(points)} of {steps}: ratio {point.ratio:g}"
-            + (f" failed: {point.cause}" * bool(point.cause))
-        )
+    """Score the merges of two parents at ratios from one to the other."""
+    from ..plan import load_plan
     from ..report.sweep_report import sweep_rows, write_figure
     from ..report.tables import as_table
+    from ..search.ratio_sweep import sweep as score_between
 
-    objectives = [goal.name for goal in plan.goals]
-    rows, title = sweep_rows(points, objectives), f"{method}: from {pair[0]} (0) to {pair[1]} (1)"
+    study = load_plan(plan, overrides or [])
+    ratios = [round(step / (steps + 1), 4) for step in range(1, steps + 1)]
+    points = []
+    for point in score_between(study, between, ratios, method):
+        points.append(point)
+        failed = f" failed: {point.cause}" if point.cause else ""
+        note(f"{len(points)} of {steps}: ratio {point.ratio:g}{failed}")
+    objectives = [goal.name for goal in study.goals]
+    rows, title = sweep_rows(points, objectives), f"{method}: from {between[0]} (0) to {between[1]} (1)"
     if as_json:
         print_json(rows)
     else:

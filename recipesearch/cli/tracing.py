@@ -1,27 +1,38 @@
-"""lineage: what a trial goes back to, as a tree, as JSON, as a page."""
+"""lineage: the ancestors of a trial's recipe, as a tree, as JSON, as a page."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from .app import AsJson, Html, StudyName, app
 from .output import line, note, out, print_json
-from .viewing import open_study
 
 
-def lineage(study: str, trial: int | None, html: Path | None, as_json: bool) -> None:
-    """The lineage of a trial, unless named of the knee."""
+@app.command()
+def lineage(
+    study: StudyName,
+    trial: Annotated[
+        int | None, typer.Option(help="Trial to trace (default: the knee of the front).")
+    ] = None,
+    html: Html = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a recipe's ancestors over all eras: its parents, their parents, and how mutants were trained."""
+    from .. import api
     from ..analysis.trace import trace
     from ..check.members import open_preflight
     from ..report.lineage_tree import tree, tree_text
 
-    plan, results = open_study(study)
-    row = results.row(trial) if trial is not None else results.knee()
-    found = trace(open_preflight(plan), results, row)
+    view = api.open(study)
+    checked = open_preflight(view.plan, view.results.database)
+    found = trace(checked, view.results, view.chosen(trial))
     if as_json:
         print_json(found.data())
     elif out.is_terminal:
         out.print(tree(found))
-    else:  # a file's lines may be as long as they are
+    else:  # lines in a file may be of any length
         line(tree_text(found))
     if html is not None:
         from ..report.lineage_page import write_lineage

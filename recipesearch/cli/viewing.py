@@ -1,98 +1,59 @@
-"""status, front, diversity, show: what a study found, as tables or JSON."""
+"""status, front, diversity, show: a study's results, as tables or JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PlanError, RefusedInput, nearest
-from ..plan import Plan, load_plans
-from ..study.results import Results, open_results
+from .app import AsJson, Html, StudyName, Trial, app
 from .output import line, note, out, print_json
 
 if TYPE_CHECKING:
     from ..analysis.generations import Convergence
+    from ..report.study_view import StudyView
     from ..space.kinds import Space
 
 
-def open_study(study: str) -> tuple[Plan, Results]:
-    """A study by its study file, its SQLite file or its storage URL, each with ``#name`` if need be.
-
-    Of a study file with eras the last one begun, or the one named: ``FILE#ERA``.
-    """
-    place, mark, name = study.rpartition("#")
-    if not mark or Path(study).exists():
-        place, name = study, ""
-    if Path(place).suffix in (".yaml", ".yml"):
-        return open_planned(load_plans(Path(place)), name or None)
-    url = place if "://" in place else f"sqlite:///{Path(place).absolute()}"
-    return open_results(url, name or None)
-
-
-def open_planned(plans: Sequence[Plan], era: str | None = None) -> tuple[Plan, Results]:
-    """The study of one era, unless named of the last one begun, as it was begun; its relative paths start
-    where the plan lies now."""
-    if era is not None:
-        names = [str(plan.era) for plan in plans if plan.era]
-        if era not in names:
-            raise PlanError(f"the study file has no era '{era}': {nearest(era, names or ['no eras at all'])}")
-        plans = [plan for plan in plans if plan.era == era]
-    from ..study.chain import begun
-
-    plan = next((plan for plan in reversed(plans[1:]) if begun(plan)), plans[0])
-    stored, results = open_results(plan.storage_url, plan.name)
-    return stored.model_copy(update={"folder": plan.folder}), results
-
-
-def status(study: str, as_json: bool) -> None:
-    """How far the study is, where its parents come from, and what the gate said of its mutants."""
-    from ..report.tables import as_table, status_data
+@app.command()
+def status(study: StudyName, as_json: AsJson = False) -> None:
+    """Show a study's progress, its best values, the causes of failures, and what was bred."""
+    from .. import api
+    from ..report.tables import as_table
     from ..study.chain import judged, origins
 
-    plan, results = open_study(study)
-    data = status_data(plan, results) | {"parents": origins(plan, results)}
-    mutants = judged(plan)
+    view = api.open(study)
+    data = view.status() | {"parents": origins(view.plan, view.results)}
+    mutants = judged(view.results.database, view.plan)
     if as_json:
         print_json(data | {"mutants": mutants})
         return
     rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
-    out.print(as_table(f"study {plan.name}", rows))
+    out.print(as_table(f"study {view.plan.name}", rows))
     if mutants:
-        told = [m | {"accepted": "let in" if m["accepted"] else "turned away"} for m in mutants]
-        out.print(as_table("mutants", told))
+        verdicts = [m | {"accepted": "accepted" if m["accepted"] else "rejected"} for m in mutants]
+        out.print(as_table("mutants", verdicts))
 
 
-def front(study: str, html: Path | None, as_json: bool) -> None:
-    """The front, as a table, as JSON, and as a page if asked."""
-    print_front(*open_study(study), html, as_json)
+@app.command()
+def front(study: StudyName, html: Html = None, as_json: AsJson = False) -> None:
+    """Show the Pareto front with standard errors and held-out scores."""
+    from .. import api
+
+    print_front(api.open(study), html, as_json)
 
 
-def print_front(plan: Plan, results: Results, html: Path | None, as_json: bool) -> None:
-    """The same for a study that is open already."""
-    from ..report.tables import as_table, front_rows
-
-    rows = front_rows(results)
-    if as_json:
-        print_json(rows)
-    else:
-        out.print(as_table(f"front of {plan.name}: {len(rows)} of {len(results.scored)} recipes", rows))
-    if html is not None:
-        from ..report.page import write_page
-
-        write_page(plan, results, html)
-        note(f"wrote {html}")
-
-
-def diversity(study: str, as_json: bool) -> None:
-    """Each generation's diversity, the front's hypervolume by parent, and if the search has converged."""
+@app.command()
+def diversity(study: StudyName, as_json: AsJson = False) -> None:
+    """Show how different the recipes of each generation are, and each parent's share of the front."""
+    from .. import api
     from ..analysis.credit import hypervolume_by_parent
     from ..analysis.generations import converged, generations
     from ..report.tables import as_table
 
-    plan, results = open_study(study)
-    space = _space_at_hand(plan, results)
+    view = api.open(study)
+    plan, results = view.plan, view.results
+    space = _space_at_hand(view)
     history = generations(results, space)
     rows = [{"generation": number, **asdict(generation)} for number, generation in enumerate(history)]
     shares = hypervolume_by_parent(results, space) if space else {}
@@ -117,14 +78,58 @@ def diversity(study: str, as_json: bool) -> None:
         line(_said(verdict))
 
 
-def _space_at_hand(plan: Plan, results: Results) -> Space | None:
-    """The study's space; None, with a note, where its parents are not here as they were: a database can be
-    looked at anywhere."""
+@app.command()
+def show(study: StudyName, trial: Trial, as_json: AsJson = False) -> None:
+    """Show one trial: its scores, its genome and its recipe."""
+    from .. import api
+    from ..report.tables import as_table
+
+    view = api.open(study)
+    data = view.trial(trial)
+    if as_json:
+        print_json(data)
+        return
+    recipe = data.pop("yaml", None)
+    rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
+    out.print(as_table(f"trial {trial} of {view.plan.name}", rows))
+    if recipe:
+        line(recipe)
+
+
+def print_front(view: StudyView, html: Path | None = None, as_json: bool = False) -> None:
+    """A study's front as a table or as JSON, and as a page if asked."""
+    from ..report.tables import as_table
+
+    rows = view.front()
+    if as_json:
+        print_json(rows)
+    else:
+        scored = len(view.results.scored)
+        out.print(as_table(f"front of {view.plan.name}: {len(rows)} of {scored} recipes", rows))
+    if html is not None:
+        from ..report.page import write_page
+
+        write_page(view.plan, view.results, html)
+        note(f"wrote {html}")
+
+
+def print_seeds(view: StudyView) -> None:
+    """The recipes that the search started from: each parent, the uniform average, the methods' defaults."""
+    from ..report.rows import seed_rows
+    from ..report.tables import as_table
+
+    out.print(as_table("where the search began", seed_rows(view.results)))
+
+
+def _space_at_hand(view: StudyView) -> Space | None:
+    """The study's space; None, with a note, where the parents are not on this machine as they were: a
+    database can be looked at anywhere."""
     from ..check.members import open_preflight
+    from ..errors import PlanError, RefusedInput
 
     try:
-        space = open_preflight(plan).space
-        if {name: p.digest for name, p in space.pool.parents.items()} == results.identity["parents"]:
+        space = open_preflight(view.plan, view.results.database).space
+        if {name: p.digest for name, p in space.pool.parents.items()} == view.results.identity["parents"]:
             return space
         why = "a parent has changed since"
     except (PlanError, RefusedInput) as error:
@@ -141,26 +146,3 @@ def _said(found: Convergence) -> str:
         f"not grown for {found.still} generations. A larger population, a wider space or another seed may "
         "find more."
     )
-
-
-def show(study: str, trial: int, as_json: bool) -> None:
-    """One trial, whole."""
-    from ..report.tables import as_table, trial_data
-
-    plan, results = open_study(study)
-    data = trial_data(plan, results, trial)
-    if as_json:
-        print_json(data)
-        return
-    recipe = data.pop("yaml", None)
-    rows = [{"": key.replace("_", " "), "value": value} for key, value in data.items()]
-    out.print(as_table(f"trial {trial} of {plan.name}", rows))
-    if recipe:
-        line(recipe)
-
-
-def print_seeds(results: Results) -> None:
-    """What the search began from: each parent, the uniform average, the methods' defaults."""
-    from ..report.tables import as_table, seed_rows
-
-    out.print(as_table("where the search began", seed_rows(results)))

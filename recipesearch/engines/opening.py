@@ -40,11 +40,38 @@ def open_engine(plan: EnginePlan, parents: Sequence[Parent], donor: Parent) -> E
 
     Raises PlanError or RefusedInput if it cannot run here.
     """
-    device = choose_device(plan.device)
-    if plan.kind == "vllm":
-        from .vllm import VllmEngine
+    return _OPENERS[plan.kind](plan, parents, donor, choose_device(plan.device))
 
-        return VllmEngine(parents, donor, plan, device)
+
+def require_runnable(plan: EnginePlan) -> None:
+    """Raises PlanError or RefusedInput, before anything is loaded, if the engine cannot run here."""
+    _CHECKS[plan.kind](plan, choose_device(plan.device))
+
+
+def gpu_name(device: str) -> str:
+    """The GPU's model name; empty for ``cpu``."""
+    if device != "cuda":
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` becomes ``cuda`` where torch finds a GPU, else ``cpu``. Refuses a GPU that is missing."""
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise RefusedInput(
+            "torch finds no GPU here, and a GPU's bits differ from a CPU's: use the machine with the GPU"
+        )
+    return ("cuda" if present else "cpu") if wanted == "auto" else wanted
+
+
+def _open_transformers(plan: EnginePlan, parents: Sequence[Parent], donor: Parent, device: str) -> Engine:
     from .transformers import TransformersEngine
 
     return TransformersEngine(
@@ -52,23 +79,22 @@ def open_engine(plan: EnginePlan, parents: Sequence[Parent], donor: Parent) -> E
     )
 
 
-def require_runnable(plan: EnginePlan) -> None:
-    """Raises PlanError or RefusedInput, before anything is loaded, if the engine cannot run here."""
-    device = choose_device(plan.device)
-    if plan.kind == "vllm":
-        from .vllm_options import prepare_process, require_known
+def _open_vllm(plan: EnginePlan, parents: Sequence[Parent], donor: Parent, device: str) -> Engine:
+    from .vllm import VllmEngine
 
-        prepare_process(device, plan.threads)
-        require_known(plan.options)
+    return VllmEngine(parents, donor, plan, device)
 
 
-def choose_device(wanted: str) -> str:
-    """``auto`` becomes ``cuda`` where torch sees a GPU, else ``cpu``. Refuses a GPU that is not there."""
-    import torch
+def _check_transformers(plan: EnginePlan, device: str) -> None:
+    """Nothing can be wrong beside the device, which is chosen by now."""
 
-    present = torch.cuda.is_available()
-    if wanted == "cuda" and not present:
-        raise RefusedInput(
-            "torch sees no GPU here, and bits made on one differ from the CPU's: use that machine"
-        )
-    return ("cuda" if present else "cpu") if wanted == "auto" else wanted
+
+def _check_vllm(plan: EnginePlan, device: str) -> None:
+    from .vllm_options import prepare_process, require_known
+
+    prepare_process(device, plan.threads)
+    require_known(plan.options)
+
+
+_OPENERS = {"transformers": _open_transformers, "vllm": _open_vllm}
+_CHECKS = {"transformers": _check_transformers, "vllm": _check_vllm}

@@ -24,7 +24,7 @@ from ..parents.identify import SCRIPT
 from ..parents.tokenizer_files import copy_tokenizer
 from ..recipe import Parent, Recipe, TokenizerFolder
 from ..recipe.mergekit_yaml import PROVENANCE, to_yaml
-from ..study.ledger import Conditions
+from ..score import Conditions
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
 _BEGUN = f"{PROVENANCE}: this export was cut short, run it again\n"
@@ -135,7 +135,7 @@ def _for_stock(recipe: Recipe, folder: Path, stem: str, refer: Refer) -> str:
     """The name of the file that stock mergekit is given: the recipe's, or one with a stub for its base."""
     if recipe.path is None:
         return f"{stem}.yaml"
-    from ..merging.stub import with_stub
+    from .stub import with_stub
 
     name, config = f"{stem}.stock.yaml", f"{stem}.config"
     stubbed = with_stub(recipe, folder / config)

@@ -11,9 +11,8 @@ from ..check.preflight import Preflight
 from ..parents.identify import SCRIPT
 from ..plan import FRONT
 from ..recipe import Parent, Recipe
-from ..report.tables import shown
-from ..score import Measurement
-from ..study.ledger import Conditions
+from ..report.rows import shown
+from ..score import Conditions, Measurement
 from ..study.results import Results, Row, conditions_of
 from .bundle import family
 from .card_lineage import lineage_sections
@@ -109,7 +108,7 @@ def _parent_table(checked: Preflight, lineage: Lineage) -> str:
 def _model(checked: Preflight, lineage: Lineage, name: str) -> str:
     """What a parent is: as the study file names it, or where an earlier era found or bred it, and of what."""
     reference = checked.plan.parents[name]
-    if (member := checked.front.get(reference)) is None:
+    if (member := checked.parents.by_name[name].member) is None:
         node = lineage.nodes.get(checked.pool.parents[name].digest)
         return node.title if node and node.trial is not None else f"`{reference}`"
     merged = ", ".join(f"`{parent.reference}`" for parent in _origins([member.parent]))

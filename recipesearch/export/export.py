@@ -59,7 +59,7 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
 
 def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
     """How a recipe and its ancestors name their parents."""
-    written = checked.references()
+    written = checked.parents.references()
     references: dict[Parent, str] = {}
     for parent in family(recipe):
         model = replace(parent, adapter=None).reference
@@ -99,25 +99,25 @@ def _provenance(checked: Preflight, results: Results, row: Row) -> dict[str, Any
 
 def _origin(checked: Preflight, name: str) -> dict[str, Any]:
     """The study and trial of a parent that an earlier era has found."""
-    member = checked.front.get(checked.plan.parents[name])
+    member = checked.parents.by_name[name].member
     return {"study": member.study, "trial": member.trial} if member else {}
 
 
 def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
     scores = {}
-    for index, objective in enumerate(results.identity["objectives"]):
+    for index, goal in enumerate(results.goals):
         assert row.values is not None
         entry = {
             "task": _task_reference(plan, plan.objectives[index].asks[0]),
-            "task_hash": objective["task"],
-            "metric": objective["metric"],
+            "task_hash": goal.hash,
+            "metric": goal.metric,
             "value": row.values[index].value,
             "stderr": row.values[index].stderr,
         }
         if row.held_out is not None:
             entry["held_out"] = row.held_out[index].value
             entry["held_out_stderr"] = row.held_out[index].stderr
-        scores[objective["name"]] = entry
+        scores[goal.name] = entry
     return scores
 
 

@@ -76,7 +76,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     """Rebuilds a recipe by stock mergekit alone, the recipes among its parents first, and compares each."""
     from ..merging import stock
     from ..merging.materialize import directories, merger
-    from ..merging.stub import with_stub
+    from .stub import with_stub
 
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
     if target.exists():  # an ancestor of two

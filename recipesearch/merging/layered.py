@@ -44,11 +44,8 @@ def expected_config(parent: Parent) -> PretrainedConfig:
 
 
 def output_config(recipe: Recipe, config_of: ConfigOf) -> PretrainedConfig:
-    """The donor's config with the result's dtype and shape (mergekit.merge._model_out_config).
-
-    The donor is the recipe's base, else its first parent.
-    """
-    config = config_of(_donor(recipe))
+    """The donor's config with the result's dtype and shape (mergekit.merge._model_out_config)."""
+    config = config_of(recipe.donor)
     depth, *lists = output_shape(recipe, config_of)
     content = {**config.to_dict(), "num_hidden_layers": depth}
     content |= {key: kinds for key, kinds in zip(PER_LAYER, lists, strict=True) if isinstance(kinds, list)}
@@ -68,7 +65,7 @@ def output_shape(recipe: Recipe, config_of: ConfigOf) -> Shape:
     A layer that is taken from one parent is of the kind that it is there; one that is merged is of the
     donor's kind.
     """
-    donor = _donor(recipe)
+    donor = recipe.donor
     whole = shape(config_of(donor))
     if recipe.path is None:
         return whole
@@ -78,10 +75,6 @@ def output_shape(recipe: Recipe, config_of: ConfigOf) -> Shape:
         for key, of_donor in zip(PER_LAYER, whole[1:], strict=True)
     ]
     return (len(kinds), *lists)
-
-
-def _donor(recipe: Recipe) -> Parent:
-    return recipe.base or recipe.parents()[0]
 
 
 def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool) -> None:

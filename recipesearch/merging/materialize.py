@@ -67,7 +67,7 @@ def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
     recipe = settled(recipe)
     folders = directories(recipe.parents())
     merges = Merger(ResidentParents(folders, device), device)
-    config, donor = output_config(recipe, configs(folders)), folders[recipe.base or recipe.parents()[0]]
+    config, donor = output_config(recipe, configs(folders)), folders[recipe.donor]
     return write_checkpoint(config, merges.stream(recipe), donor, target, merges.vocabulary(recipe))
 
 

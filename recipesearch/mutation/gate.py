@@ -1,4 +1,4 @@
-"""The gate: a mutant is let in that is better than what it was made of, on the same items, and nowhere worse.
+"""The gate accepts a mutant that is better than its source on the same items, and nowhere worse.
 
 Light. Search items judge, as they have chosen the winner: what was lucky on them has to be beaten there.
 """
@@ -12,6 +12,7 @@ from typing import TypeGuard
 import numpy as np
 
 from ..plan import MutationPlan
+from ..score import Goal
 
 _RESAMPLES = 9999
 _AT_ONCE = 1_000_000  # numbers in memory
@@ -21,12 +22,10 @@ Items = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One metric on one task, before and after: aggregated, and by item."""
+class Answers:
+    """Two models' answers to one goal, before and after: the aggregated values, and the items."""
 
-    name: str
-    metric: str
-    maximize: bool
+    goal: Goal
     values: tuple[float, float]
     items: tuple[Items, Items]
 
@@ -52,14 +51,14 @@ class Verdict:
     changes: Sequence[Change]
 
 
-def judge(asked: Sequence[Asked], objectives: int, plan: MutationPlan) -> Verdict:
-    """Lets a mutant in that is better on one objective, with p < ``significance`` shared out among them
-    (Bonferroni), and on nothing worse by more than ``tolerance``, of values beyond 1 (tokens, perplexities)
-    a share of them.
+def judge(answers: Sequence[Answers], objectives: int, plan: MutationPlan) -> Verdict:
+    """Accepts a mutant if at least one objective improves with p < ``significance`` / ``objectives``
+    (Bonferroni) and no goal gets worse by more than ``tolerance``: absolute, relative for values above 1 such
+    as tokens and perplexities.
 
-    The first of ``asked`` are the ``objectives``; the others are only watched.
+    The first ``objectives`` of the ``answers`` are the objectives; the others are only monitored.
     """
-    changes = [_change(one) for one in asked]
+    changes = [_change(one) for one in answers]
     worse = [c for c in changes if c.gain < -plan.tolerance * max(1.0, abs(c.before))]
     if worse:
         lost = max(worse, key=lambda change: -change.gain)
@@ -99,11 +98,11 @@ def paired_p(before: Items, after: Items, metric: str, sign: float = 1.0) -> tup
     return float(test.pvalue), len(gains)
 
 
-def _change(asked: Asked) -> Change:
-    sign = 1.0 if asked.maximize else -1.0
-    before, after = asked.values
-    p, items = paired_p(*asked.items, asked.metric, sign)
-    return Change(asked.name, before, after, sign * (after - before), p, items)
+def _change(answers: Answers) -> Change:
+    goal, (before, after) = answers.goal, answers.values
+    sign = -float(goal.sign)
+    p, items = paired_p(*answers.items, goal.metric, sign)
+    return Change(goal.name, before, after, sign * (after - before), p, items)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -23,7 +23,7 @@ from ..errors import StudyError
 from ..files import whole_folder
 from ..merging.materialize import directories
 from ..scoring.preferences import Pair, Text
-from .training_order import LINEAGE, PAIRS, Order, Trained
+from .training_order import LINEAGE, PAIRS, Trained, TrainingOrder
 from .watch import Watch
 
 _AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated
@@ -31,7 +31,7 @@ _HELD = 64  # pairs
 _LOGS = 20  # times that a training's margins are looked at
 
 
-def train(order: Order) -> Trained:
+def train(order: TrainingOrder) -> Trained:
     """Trains the adapter that an order asks for, and leaves its folder complete or not at all.
 
     Deterministic for one order on one machine. Raises StudyError if the folder is taken or cannot be written.
@@ -118,7 +118,7 @@ def _held_back(pairs: Sequence[Pair], tokenizer: Any) -> tuple[tuple[tuple[str, 
 
 
 def _trainer(
-    order: Order, model: Any, tokenizer: Any, lora: LoraConfig, pairs: Sequence[Pair], scratch: Path
+    order: TrainingOrder, model: Any, tokenizer: Any, lora: LoraConfig, pairs: Sequence[Pair], scratch: Path
 ) -> Any:
     plan, on_gpu = order.plan, model.device.type == "cuda"
     batch = min(plan.batch, len(pairs))
@@ -173,7 +173,7 @@ def _bos(tokenizer: Any) -> Any:
     return strip
 
 
-def _write(order: Order, tuned: Any, trained: Trained) -> None:
+def _write(order: TrainingOrder, tuned: Any, trained: Trained) -> None:
     """The adapter, the pairs that it learned from, and where it comes from, in one folder."""
     pairs = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in order.preferences.pairs)
     record = {

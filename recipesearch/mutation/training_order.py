@@ -36,7 +36,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingOrder:
     """An adapter to be trained on ``source`` from ``preferences``, in a folder ``target`` of its own.
 
     ``items`` names the tasks and files that the pairs come from, as the study file does.

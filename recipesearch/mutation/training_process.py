@@ -2,8 +2,8 @@
 
     python -m recipesearch.mutation.training_process CHANNEL
 
-``CHANNEL`` is the file descriptor of a socket to the supervisor. The one message in is an Order, the one out
-is Trained, or the error that kept it from being done.
+``CHANNEL`` is the file descriptor of a socket to the supervisor. The one message in is a TrainingOrder, the
+one out is Trained, or the error that kept it from being done.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..errors import RecipeSearchError, StudyError
 from ..files import cache_dir
 from ..workers.group import Group
 from ..workers.remains import die_with_parent
-from .training_order import Order, Trained
+from .training_order import Trained, TrainingOrder
 
 COMMAND = (sys.executable, "-m", "recipesearch.mutation.training_process")
 _HINT = "; lower mutation.batch, mutation.max_length or mutation.rank"
 _SECONDS = 7 * 24 * 3600.0
 
 
-def train_apart(order: Order) -> Trained:
+def train_apart(order: TrainingOrder) -> Trained:
     """Trains in a process group of its own, which ends with this process, however that ends.
 
     Raises StudyError with the cause if it cannot be done; a training that was cut short left nothing.
@@ -53,7 +53,7 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
     channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
     order = channel.recv()
-    from ..workers.worker import cause
+    from ..workers.worker import cause, is_out_of_memory
 
     try:
         from .training import train
@@ -63,9 +63,8 @@ def main() -> None:
         channel.send(error)
     except Exception as error:
         traceback.print_exc()
-        words = cause(error)
-        hint = _HINT if words.startswith("out of memory") else ""
-        channel.send(StudyError(f"the training failed: {words}{hint}"))
+        hint = _HINT if is_out_of_memory(error) else ""
+        channel.send(StudyError(f"the training failed: {cause(error)}{hint}"))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def available(device: str, ranks: int = 1) -> int | None:
 
 
 def _cache_bytes(config: Mapping[str, Any], engine: EnginePlan) -> int:
-    if engine.kind != "vllm":
+    if not engine.traits.reserves_cache:
         return 0  # it grows with the batch at hand
     if given := _option(engine, "kv_cache_memory_bytes"):
         return given * _ranks(engine)  # vLLM reads it as each rank's

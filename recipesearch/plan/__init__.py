@@ -8,19 +8,18 @@ eras.py        a file of several eras, as a plan for each
 reading.py     from a file to a Plan, or to what is wrong with it
 """
 
-from .engine import ROOM_OPTIONS, EnginePlan
+from .engine import EnginePlan
 from .eras import FRONT
 from .mutation import TRAINING, MutationPlan
 from .objective import ObjectivePlan
-from .plan import Plan
-from .reading import load_plan, load_plans, read_plan
+from .plan import Plan, donor_of
+from .reading import Settings, by_key, load_plan, load_plans, read_plan, read_plans
 from .search import ScalarizePlan, SearchPlan
 from .space import LayersPlan, SpacePlan, WeightsPlan
 from .tokenizer import TokenizerPlan, TokenPlan
 
 __all__ = [
     "FRONT",
-    "ROOM_OPTIONS",
     "TRAINING",
     "EnginePlan",
     "LayersPlan",
@@ -29,11 +28,15 @@ __all__ = [
     "Plan",
     "ScalarizePlan",
     "SearchPlan",
+    "Settings",
     "SpacePlan",
     "TokenPlan",
     "TokenizerPlan",
     "WeightsPlan",
+    "by_key",
+    "donor_of",
     "load_plan",
     "load_plans",
     "read_plan",
+    "read_plans",
 ]

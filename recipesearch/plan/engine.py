@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .section import Section
 
-# vLLM's arguments that are not the user's: what is merged and scored decides them.
-# Options that decide how much fits, not what is computed: a study may go on with others.
-ROOM_OPTIONS = {"gpu_memory_utilization", "kv_cache_memory_bytes"}
-_SET_BY_US = ("model", "tokenizer", "dtype", "seed", "worker_extension_cls", "quantization", "enable_lora")
+
+@dataclass(frozen=True)
+class EngineTraits:
+    """The differences between engines that other rooms need.
+
+    ``fixed_depth``: the live model has one number of layers for the whole study. ``reserves_cache``: the
+    engine reserves its KV cache when it starts. ``takes_options``: ``engine.options`` are passed on to the
+    engine, except the ``settled`` ones, which follow from the rest of the study file. ``room_options`` decide
+    how much fits into memory, not what is computed: a study may be resumed with other values.
+    """
+
+    fixed_depth: bool = False
+    reserves_cache: bool = False
+    takes_options: bool = False
+    settled: frozenset[str] = frozenset()
+    room_options: frozenset[str] = frozenset()
+
+
+ENGINES: Mapping[str, EngineTraits] = {
+    "transformers": EngineTraits(),
+    "vllm": EngineTraits(
+        fixed_depth=True,
+        reserves_cache=True,
+        takes_options=True,
+        settled=frozenset(
+            ("model", "tokenizer", "dtype", "seed", "worker_extension_cls", "quantization", "enable_lora")
+        ),
+        room_options=frozenset(("gpu_memory_utilization", "kv_cache_memory_bytes")),
+    ),
+}
 
 
 class EnginePlan(Section):
-    """Where candidates live and are scored.
+    """The engine that holds the live model.
 
     ``options`` are vLLM's own engine arguments, passed on as they are. A candidate that takes longer than
     ``timeout`` seconds to load and score has failed.
@@ -30,11 +58,21 @@ class EnginePlan(Section):
     timeout: int = Field(default=3600, ge=1)
     options: dict[str, Any] = Field(default={})
 
+    @property
+    def traits(self) -> EngineTraits:
+        """The traits of this kind of engine."""
+        return ENGINES[self.kind]
+
+    @property
+    def deciding_options(self) -> dict[str, Any]:
+        """The options that can change a score."""
+        return {key: value for key, value in self.options.items() if key not in self.traits.room_options}
+
     @model_validator(mode="after")
-    def _options_of_vllm(self) -> Self:
-        if self.options and self.kind != "vllm":
-            raise ValueError(f"options are vLLM's: the {self.kind} engine has none")
+    def _options_fit(self) -> Self:
+        if self.options and not self.traits.takes_options:
+            raise ValueError(f"the {self.kind} engine takes no options; remove 'options', or use kind: vllm")
         for name in self.options:
-            if name in _SET_BY_US:
+            if name in self.traits.settled:
                 raise ValueError(f"options: '{name}' follows from the rest of the study file; leave it out")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..errors import PlanError, nearest
 from ..recipe.methods import METHODS
-from ..score import FUNCTION, Objective
+from ..score import FUNCTION, Goal, goal_name
 from .engine import EnginePlan
 from .eras import FRONT
 from .mutation import MutationPlan
@@ -114,17 +114,25 @@ class Plan(Section):
                 raise ValueError(f"search.scalarize has {len(given)} {what} for {objectives} objectives")
 
     @property
-    def goals(self) -> tuple[Objective, ...]:
+    def goals(self) -> tuple[Goal, ...]:
         """The objectives, their tasks located."""
-        asked = ((*o.asks, o.maximize) for o in self.objectives)
-        return tuple(Objective(self.locate(task), metric, maximize) for task, metric, maximize in asked)
+        return self.goals_of(self.objectives)
 
     @property
-    def held_out_goals(self) -> tuple[Objective, ...]:
+    def held_out_goals(self) -> tuple[Goal, ...]:
         """The objectives' metrics on the held-out tasks, in the objectives' order; may be empty."""
         pairs = zip(self.held_out, self.objectives, strict=False)
         asked = ((FUNCTION + task if o.function else task, o) for task, o in pairs)
-        return tuple(Objective(self.locate(task), o.asks[1], o.maximize) for task, o in asked)
+        return tuple(self._goal(task, o) for task, o in asked)
+
+    def goals_of(self, objectives: Sequence[ObjectivePlan]) -> tuple[Goal, ...]:
+        """Objectives of this file as goals, their tasks located."""
+        return tuple(self._goal(objective.asks[0], objective) for objective in objectives)
+
+    def _goal(self, task: str, objective: ObjectivePlan) -> Goal:
+        place, metric = self.locate(task), objective.asks[1]
+        name = goal_name(place, metric)
+        return Goal(name, place, metric, objective.maximize, objective.bound, objective.within)
 
     @property
     def storage_url(self) -> str:
@@ -136,6 +144,16 @@ class Plan(Section):
         if url.startswith(prefix) and "?" in url:
             raise PlanError(f"a database URL cannot hold the '?' in {url}; rename the folder or set storage")
         return url
+
+    @property
+    def donor(self) -> str:
+        """The parent that gives the live model its config and tokenizer."""
+        return donor_of(self.base, self.parents)
+
+    @property
+    def donor_first(self) -> list[str]:
+        """The parents' names, the donor's first."""
+        return sorted(self.parents, key=lambda name: name != self.donor)
 
     @property
     def evolves(self) -> bool:
@@ -193,3 +211,8 @@ class Plan(Section):
         if (known := resolve(task)) is not None:
             return str(known)
         return str((self.folder / task).absolute()) if task.endswith((".yaml", ".yml")) else task
+
+
+def donor_of(base: str | None, parents: Iterable[str]) -> str:
+    """The parent that gives config and tokenizer where recipes have one base: the base, else the first."""
+    return base or next(iter(parents))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -14,18 +15,20 @@ from .eras import expand
 from .plan import INTERNAL, Plan
 from .section import BadKey
 
+Settings = Mapping[str, Any] | Sequence[str]
 
-def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+
+def load_plan(path: Path, settings: Settings = ()) -> Plan:
     """A study file's only plan, or that of its first era; as in ``load_plans``."""
-    return load_plans(path, overrides)[0]
+    return load_plans(path, settings)[0]
 
 
-def load_plans(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, ...]:
-    """Reads a study file into a plan for each of its eras; without eras, it is one.
+def load_plans(path: Path, settings: Settings = ()) -> tuple[Plan, ...]:
+    """Reads a study file into a plan for each of its eras; a file without eras is one plan.
 
-    ``overrides`` are ``dotted.key=value`` texts that replace or add values; an era is named by its name or
-    number (``eras.layers.search.trials=50``). Raises PlanError, naming the key and the nearest known one, for
-    anything that is not a plan.
+    ``settings`` replace or add values by dotted key, as a mapping or as ``key=value`` texts; an era is named
+    by its name or number (``eras.layers.search.trials=50``). Raises PlanError, naming the key and the nearest
+    known one, for anything that is not a plan.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
@@ -35,14 +38,24 @@ def load_plans(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, ...]:
         raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
-    for override in overrides:
-        _override(raw, override)
-    if "folder" in raw:
-        raise PlanError(f"{path}: unknown key 'folder': relative paths start at the file's own folder")
-    for key in sorted(INTERNAL & raw.keys()):
-        raise PlanError(f"{path}: unknown key '{key}': {nearest(key, _fields_at([]))}")
-    folder = path.parent.absolute()
-    return tuple(read_plan(plan, folder, _origin(path, plan)) for plan in expand(raw, str(path)))
+    return read_plans(raw, path.parent.absolute(), str(path), settings)
+
+
+def read_plans(
+    raw: Mapping[str, Any], folder: Path, origin: str, settings: Settings = ()
+) -> tuple[Plan, ...]:
+    """The plans of a study given as plain data, as a study file has it; relative paths start at ``folder``.
+
+    ``settings`` as in ``load_plans``. ``origin`` names the data in errors. Raises PlanError.
+    """
+    changed = copy.deepcopy(dict(raw))
+    for key, value in by_key(settings).items():
+        _override(changed, key, value)
+    if "folder" in changed:
+        raise PlanError(f"{origin}: unknown key 'folder': relative paths start at the file's own folder")
+    for key in sorted(INTERNAL & changed.keys()):
+        raise PlanError(f"{origin}: unknown key '{key}': {nearest(key, _fields_at([]))}")
+    return tuple(read_plan(plan, folder, _origin(origin, plan)) for plan in expand(changed, origin))
 
 
 def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
@@ -53,27 +66,37 @@ def read_plan(raw: Mapping[str, Any], folder: Path, origin: str) -> Plan:
         raise PlanError(f"{origin}: {_explain(error)}") from error
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
+def by_key(settings: Settings) -> dict[str, Any]:
+    """Settings by dotted key, from a mapping or from ``key=value`` texts. Raises PlanError."""
+    return dict(settings) if isinstance(settings, Mapping) else dict(map(_parse_setting, settings))
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    """A ``--set`` argument, ``dotted.key=value``, as key and YAML value. Raises PlanError."""
+    key, separator, value = text.partition("=")
     if not separator:
-        raise PlanError(f"--set {override}: write it as key=value, for instance search.trials=500")
+        raise PlanError(f"--set {text}: write it as key=value, for instance search.trials=500")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise PlanError(f"--set {text}: the value is not YAML") from error
+
+
+def _override(raw: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     section: Any = raw
     for part in path:
         among_eras = isinstance(section, list) and section is raw.get("eras")
         section = _era(section, part) if among_eras else section.setdefault(part, {})
         if not isinstance(section, dict) and section is not raw.get("eras"):
-            raise PlanError(f"--set {override}: '{part}' is not a section of the study file")
+            raise PlanError(f"--set {key}={value}: '{part}' is not a section of the study file")
     if not isinstance(section, dict):
-        raise PlanError(f"--set {override}: name one of the eras, as in eras.0.{last}={value}")
-    try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise PlanError(f"--set {override}: the value is not YAML") from error
+        raise PlanError(f"--set {key}={value}: name one of the eras, as in eras.0.{last}={value}")
+    section[last] = value
 
 
-def _origin(path: Path, plan: Mapping[str, Any]) -> str:
-    return f"{path}: era '{plan['era']}'" if plan.get("era") else str(path)
+def _origin(origin: str, plan: Mapping[str, Any]) -> str:
+    return f"{origin}: era '{plan['era']}'" if plan.get("era") else origin
 
 
 def _era(eras: list[Any], name: str) -> Any:

@@ -155,6 +155,11 @@ class Recipe:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def donor(self) -> Parent:
+        """The parent that gives the result its config and tokenizer: the base, else the first parent."""
+        return self.base or self.parents()[0]
+
     def parents(self) -> tuple[Parent, ...]:
         """The distinct parents, base included, in order of first appearance."""
         seen = dict.fromkeys(source.parent for part in self.slices for source in part.sources)

@@ -17,7 +17,7 @@ from .. import pareto
 from ..score import Measurement
 from ..study.results import Results, Row
 from .label_layout import Point, place_labels
-from .tables import plain
+from .rows import plain
 
 Figure = dict[str, Any]
 View = tuple[Point, Point]
@@ -33,6 +33,19 @@ def objective_labels(results: Results) -> list[str]:
     """The objectives' names as HTML, with an arrow towards better."""
     arrows = ["↑" if sign < 0 else "↓" for sign in results.signs]
     return [f"{escape(name)} {arrow}" for name, arrow in zip(results.objectives, arrows, strict=True)]
+
+
+def all_figures(results: Results) -> dict[str, Figure]:
+    """All figures by key. Those of the front are keyed by their place in the menu of axes."""
+    figures: dict[str, Figure] = {
+        f"front-{index}": figure | {"label": label}
+        for index, (label, figure) in enumerate(front_figures(results).items())
+    }
+    if (hypervolume := hypervolume_figure(results)) is not None:
+        figures["hypervolume"] = hypervolume
+    for index in range(len(results.objectives)):
+        figures[f"progress-{index}"] = progress_figure(results, index)
+    return figures
 
 
 def front_figures(results: Results) -> dict[str, Figure]:

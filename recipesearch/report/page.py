@@ -16,10 +16,10 @@ from ..files import write_text
 from ..plan import Plan
 from ..study.results import Results, Row
 from .document import document, embedded, plotly
-from .figures import front_figures, hypervolume_figure, objective_labels, progress_figure
+from .figures import all_figures, objective_labels
 from .page_sections import failures_section, front_sections, header_section, search_sections
 from .page_template import SCRIPT
-from .tables import plain, shown, status_data
+from .rows import plain, shown, status_data
 
 _YAML_BUDGET = 4_000_000  # characters of YAML in a page; the recipes beyond show their genes
 
@@ -30,7 +30,7 @@ def write_page(plan: Plan, results: Results, path: Path) -> None:
     body = [header_section(plan, results, status)]
     scripts: list[str] = []
     if results.scored:
-        figures = _figures(results)
+        figures = all_figures(results)
         body += [*front_sections(results, figures), *search_sections(results, figures)]
         scripts = [plotly(), SCRIPT]
         body.append(embedded({**_recipes(results), "figures": figures}))
@@ -40,19 +40,6 @@ def write_page(plan: Plan, results: Results, path: Path) -> None:
         )
     body.append(failures_section(status["failures"]))
     write_text(path, document(plan.name, "\n".join(body), scripts))
-
-
-def _figures(results: Results) -> dict[str, Any]:
-    """All figures by key. Those of the front are keyed by their place in the menu of axes."""
-    figures: dict[str, Any] = {
-        f"front-{index}": figure | {"label": label}
-        for index, (label, figure) in enumerate(front_figures(results).items())
-    }
-    if (hypervolume := hypervolume_figure(results)) is not None:
-        figures["hypervolume"] = hypervolume
-    for index in range(len(results.objectives)):
-        figures[f"progress-{index}"] = progress_figure(results, index)
-    return figures
 
 
 def _recipes(results: Results) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..score import Measurement
 from ..study.results import Results, Row, conditions_of
 from .figures import objective_labels
-from .tables import shown
+from .rows import shown
 
 _CAUSES = 20
 

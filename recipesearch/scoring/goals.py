@@ -1,37 +1,32 @@
-"""The plan's objectives and held-out goals as loaded tasks."""
+"""Goals as loaded tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..errors import PlanError
-from ..plan import Plan
-from ..score import Objective
-from .preferences import require_minable
+from ..score import Goal
 from .tasks import Loaded, load_tasks, require_metric
 
 
-def load_all_goals(plan: Plan) -> tuple[list[Loaded], list[Loaded]]:
-    """The objectives' tasks and the held-out ones. Raises PlanError if a held-out task is a search task."""
-    tasks, held_out = _load(plan.goals), _load(plan.held_out_goals)
-    seen = {task.hash for task in tasks}
-    for task in held_out:
-        if task.hash in seen and task.items:
-            raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
-    return tasks, held_out
-
-
-def require_mutations(plan: Plan) -> None:
-    """Raises PlanError for preference items, or monitored tasks, that would fail once something is to be
-    mutated: hours into a run."""
-    if plan.mutation is not None:
-        require_minable(plan.all_preferences)
-        _load(plan.model_copy(update={"objectives": plan.mutation.monitor}).goals)
-
-
-def _load(goals: Sequence[Objective]) -> list[Loaded]:
+def load_goals(goals: Sequence[Goal]) -> list[Loaded]:
     """The goals' tasks, in order. Raises PlanError for an unknown task or metric."""
     loaded = load_tasks([goal.task for goal in goals])
     for task, goal in zip(loaded, goals, strict=True):
         require_metric(task, goal)
     return loaded
+
+
+def load_unseen(goals: Sequence[Goal], searched: Sequence[Loaded]) -> list[Loaded]:
+    """The held-out goals' tasks, as ``load_goals``. Raises PlanError if one is a ``searched`` task."""
+    loaded, seen = load_goals(goals), {task.hash for task in searched}
+    for task in loaded:
+        if task.hash in seen and task.items:
+            raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
+    return loaded
+
+
+def hashed(goals: Sequence[Goal], tasks: Sequence[Loaded]) -> tuple[Goal, ...]:
+    """The goals with the hashes of their loaded tasks."""
+    return tuple(replace(goal, hash=task.hash) for goal, task in zip(goals, tasks, strict=True))

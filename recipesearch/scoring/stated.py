@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import PlanError, nearest
-from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Objective
+from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Goal
 from .functions import LoadedModel, load_function
 from .tasks import find_entry
 
 
-def require_stated(goal: Objective) -> None:
+def require_stated(goal: Goal) -> None:
     """Raises PlanError unless the task is there and states the metric; its data is not looked at.
 
     Of a task that is a Python class only the name is known.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError, RefusedInput, nearest
-from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Objective
+from ..score import FUNCTION, MODEL, RESPONSE_LENGTH, Goal
 from .functions import LoadedFunction, LoadedModel, load_function
 
 if TYPE_CHECKING:
@@ -74,11 +74,12 @@ def _load_any(manager: Any, spec: str) -> Loaded:
     return LoadedModel() if spec == MODEL else _load(manager, spec)
 
 
-def require_metric(loaded: Loaded, objective: Objective) -> None:
+def require_metric(loaded: Loaded, goal: Goal) -> None:
     """Raises PlanError, naming the nearest known one, if the task does not compute the metric."""
-    if objective.metric not in loaded.metrics:
-        hint = nearest(objective.metric, loaded.metrics)
-        raise PlanError(f"task '{objective.task}' has no metric '{objective.metric}': {hint}")
+    if goal.metric not in loaded.metrics:
+        raise PlanError(
+            f"task '{goal.task}' has no metric '{goal.metric}': {nearest(goal.metric, loaded.metrics)}"
+        )
 
 
 @functools.cache

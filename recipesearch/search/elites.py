@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import pareto
 from ..check.preflight import Preflight
-from ..mutation.mutate import Breeder, Elite, Mutation
+from ..mutation.breeder import Breeder, Elite, Mutation
 from ..plan import Plan
 from ..study.results import Results, Row
 from .inheritance import settings_for

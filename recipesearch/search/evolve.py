@@ -1,34 +1,34 @@
 """evolve: search, mutate the elites, breed the next era's parents, search again.
 
-Nothing is kept but what the database and the folder of bred parents hold: every step is found done, or is
-done again under its own name, so a run that was cut short continues where it was.
+Nothing is kept but the database and the folder of bred parents: every step is found done, or is done again
+under its own name, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from ..analysis.generations import converged, generations
-from ..check.preflight import Preflight
-from ..errors import RefusedInput, SpaceUsedUp, StudyError, TrialFailed
+from ..check.members import members
+from ..check.mutations import require_mutable, require_variants
+from ..check.preflight import Preflight, preflight
+from ..errors import MachineFault, RefusedInput, StudyError, TrialFailed
 from ..files import remove_abandoned
-from ..mutation.mutate import NOT_ITS_FAULT, Breeder, Means, Mutation, Train, require_mutable
+from ..mutation.breeder import Breeder, Means, Mutation, Train
 from ..mutation.training_process import train_apart
 from ..plan import Plan
 from ..scoring.preferences import Preferences
 from ..study.chain import begun
 from ..study.results import Results, open_stored
-from ..study.storage import open_storage, sole_runner
+from ..study.storage import Database
+from ..workers.order import OpenWorker, Scoring
 from ..workers.supervisor import Supervised
 from .elites import mutations
+from .finished import finished
 from .population import first_era, next_era, require_same_population
-from .run import Observer, OpenWorker, run
-from .variants import require_variants
-
-if TYPE_CHECKING:
-    from ..workers.worker import Scoring
+from .run import Observer, Session, open_session
 
 _LOG = logging.getLogger("recipesearch")
 
@@ -39,98 +39,118 @@ def evolve(
     open_worker: OpenWorker = Supervised,
     train: Train = train_apart,
 ) -> Results:
-    """Runs the eras of a plan with ``mutation``, each over the parents that the last one has bred.
+    """Runs the eras of a plan with ``mutation``, each over the parents that the era before has bred.
 
-    Returns the last one's results. ``open_worker`` and ``train`` start processes of their own unless stated.
-    Raises as ``search.run`` does, and StudyError if a training fails. Interrupted at any point, the same call
-    continues.
+    Returns the last era's results. ``open_worker`` and ``train`` start processes of their own by default.
+    Raises as ``run`` does, and StudyError if a training fails. After an interruption at any point, the same
+    call continues.
     """
     require_mutable(plans[0])
     require_variants(plans[0])
-    require_same_population(plans[0])
-    storage = open_storage(plans[0].storage_url)
-    with sole_runner(storage, plans[0].whole_name):  # the eras' own locks leave out what is between them
+    database = Database(plans[0].storage_url)
+    require_same_population(plans[0], database)
+    with database.sole_runner(plans[0].whole_name):  # the eras' own locks do not cover the time between eras
         remove_abandoned(plans[0].bred, locked=True)
-        first = max((place for place, plan in enumerate(plans) if begun(plan)), default=0)
+        first = max((place for place, plan in enumerate(plans) if begun(database, plan)), default=0)
+        loop = _Loop(plans, Means(database, open_worker, train), observe)
         for place in range(first, len(plans)):
-            results = _run_era(plans, place, observe, Means(storage.engine, open_worker, train))
+            results = loop.run_era(place)
     return results
 
 
-def _run_era(plans: Sequence[Plan], place: int, observe: Observer, means: Means) -> Results:
-    """One era: opened, searched and closed."""
-    plan, last = plans[place], place == len(plans) - 1
-    if not last:  # what is not judged by held-out items need not be scored on them
-        plan = plan.model_copy(update={"held_out": ()})
-    opening = next_era(plan, Breeder(plan, means)) if place else first_era(plan, means)
-    close = _Close(opening.plan, Breeder(opening.plan, means), plans[:place], last=last)
-    try:
-        results = run(opening.plan, observe, means.open_worker, more_seeds=opening.seeds, at_end=close)
-    except SpaceUsedUp as end:
-        _LOG.warning("era '%s' ends early: %s", plan.era, end)
-        results = close.results
-    close.breed()
-    return results
+@dataclass(frozen=True)
+class _Mined:
+    """The mutations that an era ends with: their keys, and those not judged yet, with their pairs."""
+
+    keys: Sequence[str]
+    waiting: Sequence[tuple[Mutation, Preferences | None]]
 
 
-class _Close:
-    """An era's end, while its worker still stands: mines the elites, and frees what no era needs any more."""
+@dataclass(frozen=True)
+class _Loop:
+    """The eras of one study, and the means to run them."""
 
-    results: Results
+    plans: Sequence[Plan]
+    means: Means
+    observe: Observer
 
-    def __init__(self, plan: Plan, breeder: Breeder, earlier: Sequence[Plan], *, last: bool) -> None:
-        self._plan, self._breeder = plan, breeder
-        self._earlier, self._last = earlier, last
-        self._keys: list[str] = []
-        self._mined: list[tuple[Mutation, Preferences | None]] = []
+    def run_era(self, place: int) -> Results:
+        """Opens an era, searches it and breeds its mutants."""
+        plan, last = self.plans[place], place == len(self.plans) - 1
+        if not last:  # only the last era is judged by held-out items
+            plan = plan.model_copy(update={"held_out": ()})
+        opening = next_era(plan, Breeder(plan, self.means)) if place else first_era(plan, self.means)
+        breeder, database = Breeder(opening.plan, self.means), self.means.database
+        checked = preflight(opening.plan, members(opening.plan, database))
+        with database.sole_runner(opening.plan.name):
+            if last and (results := finished(checked, database)):
+                return results
+            with open_session(checked, database, self.means.open_worker, opening.seeds) as session:
+                if used_up := session.search(self.observe):
+                    _LOG.warning("era '%s' ends early: %s", plan.era, used_up)
+                results = session.study.results()
+                mined = _Mined((), ()) if last else _mine(session, results, breeder)
+                session.worker.forget(sorted(self._gone(place, checked, breeder)))
+        _warn_if_converged(plan, checked, results)
+        _breed(plan, breeder, mined)
+        return results
 
-    def __call__(self, checked: Preflight, results: Results, worker: Scoring) -> None:
-        self.results = results
-        for mutation in [] if self._last else mutations(checked, results, self._breeder):
-            self._keys.append(mutation.key)
-            if self._breeder.judged(mutation):
-                continue
-            mined = None
-            if not self._breeder.is_trained(mutation):
-                try:
-                    mined = self._breeder.mine(mutation, worker)
-                except (RefusedInput, TrialFailed) as refusal:
-                    if str(refusal).startswith(NOT_ITS_FAULT):
-                        raise StudyError(
-                            f"trial {mutation.elite.trial} could not be mined: {refusal}; run again"
-                        ) from refusal
-                    _LOG.warning("trial %s is not mutated: %s", mutation.elite.trial, refusal)
-                    continue
-            self._mined.append((mutation, mined))
-        worker.forget(sorted(self._gone(checked)))
-        if found := converged(generations(results, checked.space)):
-            _LOG.warning(
-                "era '%s' has converged: its answers' diversity is %.2f, of %.2f at first, and %d "
-                "generations brought nothing",
-                self._plan.era,
-                found.last,
-                found.first,
-                found.still,
-            )
-
-    def breed(self) -> None:
-        """Trains and judges what was mined; of those turned away only what is written down stays."""
-        if self._mined:
-            chosen = ", ".join(f"{m.elite.trial} ({m.elite.rule})" for m, _ in self._mined)
-            _LOG.warning("era '%s' ends: mutating trials %s", self._plan.era, chosen)
-        for bred in self._breeder.breed(self._mined):
-            _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
-        for key in self._keys:
-            mutant = self._breeder.mutants.get(key)
-            if mutant and not mutant.accepted:  # also what a kill has left of it
-                self._breeder.discard(key)
-
-    def _gone(self, checked: Preflight) -> set[str]:
-        """The parents of earlier eras, and what was mutated there, that are not among this one's parents."""
+    def _gone(self, place: int, checked: Preflight, breeder: Breeder) -> set[str]:
+        """The earlier eras' parents and mutation sources that are not among this era's parents."""
         gone: set[str] = set()
-        for plan in self._earlier:
-            gone |= set(open_stored(plan.storage_url, plan.name)[1]["parents"].values())
-            gone |= {
-                d for mutant in self._breeder.mutants.of(plan.name) for d in (mutant.source, mutant.digest)
-            }
+        for plan in self.plans[:place]:
+            gone |= set(open_stored(self.means.database, plan.name)[1]["parents"].values())
+            gone |= {d for mutant in breeder.mutants.of(plan.name) for d in (mutant.source, mutant.digest)}
         return gone - {parent.digest for parent in checked.pool.parents.values()}
+
+
+def _mine(session: Session, results: Results, breeder: Breeder) -> _Mined:
+    """Mines the elites with the era's own worker."""
+    keys: list[str] = []
+    waiting: list[tuple[Mutation, Preferences | None]] = []
+    for mutation in mutations(session.checked, results, breeder):
+        keys.append(mutation.key)
+        if breeder.judged(mutation):
+            continue
+        if breeder.is_trained(mutation):
+            waiting.append((mutation, None))
+        elif (pairs := _pairs(mutation, breeder, session.worker)) is not None:
+            waiting.append((mutation, pairs))
+    return _Mined(keys, waiting)
+
+
+def _pairs(mutation: Mutation, breeder: Breeder, worker: Scoring) -> Preferences | None:
+    """A mutation's preference pairs; None, with a warning, if the model gives none."""
+    trial = mutation.elite.trial
+    try:
+        return breeder.mine(mutation, worker)
+    except MachineFault as fault:
+        raise StudyError(f"trial {trial} could not be mined: {fault}; run again") from fault
+    except (RefusedInput, TrialFailed) as refusal:
+        _LOG.warning("trial %s is not mutated: %s", trial, refusal)
+        return None
+
+
+def _breed(plan: Plan, breeder: Breeder, mined: _Mined) -> None:
+    """Trains and judges the mutations; of a rejected mutant only its database row stays."""
+    if mined.waiting:
+        chosen = ", ".join(f"{m.elite.trial} ({m.elite.rule})" for m, _ in mined.waiting)
+        _LOG.warning("era '%s' ends: mutating trials %s", plan.era, chosen)
+    for bred in breeder.breed(mined.waiting):
+        _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
+    for key in mined.keys:
+        mutant = breeder.mutants.get(key)
+        if mutant and not mutant.accepted:  # a kill may have left the adapter behind
+            breeder.discard(key)
+
+
+def _warn_if_converged(plan: Plan, checked: Preflight, results: Results) -> None:
+    if found := converged(generations(results, checked.space)):
+        _LOG.warning(
+            "era '%s' has converged: its answers' diversity is %.2f, of %.2f at first, and %d "
+            "generations brought nothing",
+            plan.era,
+            found.last,
+            found.first,
+            found.still,
+        )

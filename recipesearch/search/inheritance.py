@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from ..analysis.family import walk
-from ..mutation.mutate import Breeder, Elite
+from ..mutation.breeder import Breeder, Elite
 from ..plan import MutationPlan, Plan
 from ..recipe import Recipe
 

@@ -13,7 +13,7 @@ from ..check.members import open_preflight
 from ..check.preflight import Preflight
 from ..errors import PlanError
 from ..mutation.bred import keep
-from ..mutation.mutate import Breeder, Means, recipes_of
+from ..mutation.breeder import Breeder, Means, recipes_of
 from ..parents.identify import adapted
 from ..plan import Plan
 from ..recipe import Parent
@@ -21,6 +21,7 @@ from ..space.kinds import Space
 from ..space.seeds import Labelled, parent_label
 from ..study.chain import begun
 from ..study.results import Results, open_results, open_stored
+from ..study.storage import Database
 from .elites import elites, mutations
 from .niching import mates, survivors
 from .seeding import averages, immigrants, inherited
@@ -49,11 +50,11 @@ class _Candidate:
     trial: int | None = None
 
 
-def require_same_population(plan: Plan) -> None:
+def require_same_population(plan: Plan, database: Database) -> None:
     """Raises PlanError if the first era began with other parents than the file names now."""
-    if not begun(plan) or plan.mutation is None:
+    if not begun(database, plan) or plan.mutation is None:
         return
-    stored, _ = open_stored(plan.storage_url, plan.name)
+    stored, _ = open_stored(database, plan.name)
     variants = stored.mutation.variants if stored.mutation else {}
     was = {name: reference for name, reference in stored.parents.items() if name not in variants}
     for what, then, now in (
@@ -69,16 +70,17 @@ def require_same_population(plan: Plan) -> None:
 
 def first_era(plan: Plan, means: Means) -> Opening:
     """The first era, over the plan's parents and their variants. Raises as mining and training do."""
-    return _as_begun(plan) or Opening(with_variants(plan, means))
+    return _as_begun(plan, means.database) or Opening(with_variants(plan, means))
 
 
 def next_era(plan: Plan, breeder: Breeder) -> Opening:
     """An era after another one. Its parents are chosen by that one's results, and written as files."""
-    if found := _as_begun(plan):
+    database = breeder.means.database
+    if found := _as_begun(plan, database):
         return found
-    stored, results = open_results(plan.storage_url, plan.after)
+    stored, results = open_results(database, plan.after)
     before = stored.model_copy(update={"folder": plan.folder})
-    checked = open_preflight(before)
+    checked = open_preflight(before, database)
     candidates = _candidates(checked, results, breeder)
     how = plan.mutation
     assert how is not None
@@ -103,11 +105,11 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
     return Opening(plan.model_copy(update={"parents": parents}), seeds)
 
 
-def _as_begun(plan: Plan) -> Opening | None:
+def _as_begun(plan: Plan, database: Database) -> Opening | None:
     """An era with the parents that it began with; None if it has not begun."""
-    if not begun(plan):
+    if not begun(database, plan):
         return None
-    stored, _ = open_stored(plan.storage_url, plan.name)
+    stored, _ = open_stored(database, plan.name)
     return Opening(plan.model_copy(update={"parents": stored.parents}))
 
 

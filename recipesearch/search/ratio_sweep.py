@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..check.preflight import Preflight, preflight
+from ..check.worker_order import worker_order
 from ..errors import PlanError, TrialFailed, nearest
 from ..plan import Plan, WeightsPlan
 from ..recipe import Recipe
@@ -18,12 +18,9 @@ from ..recipe.methods import METHODS
 from ..score import Measurement
 from ..space.weights import WeightSpace
 from ..study.ledger import Ledger
-from ..study.storage import open_storage
+from ..study.storage import Database
+from ..workers.order import OpenWorker, Scoring
 from ..workers.supervisor import Supervised
-
-if TYPE_CHECKING:
-    from ..workers.worker import Scoring
-    from .run import OpenWorker
 
 # Methods along a path, or of one weight for each parent.
 SWEPT = tuple(
@@ -57,11 +54,10 @@ def sweep(
     """
     checked = preflight(plan)
     recipes = [_recipe(checked, pair, ratio, method) for ratio in ratios]
-    with (open_worker or Supervised)(plan, checked.pool.parents) as worker:
-        storage = open_storage(plan.storage_url)
-        ledger = Ledger(storage.engine, worker.ready.conditions)
+    with (open_worker or Supervised)(worker_order(checked)) as worker:
+        ledger = Ledger(Database(plan.storage_url), worker.ready.conditions)
         for ratio, recipe in zip(ratios, recipes, strict=True):
-            yield _point(plan, worker, ledger, recipe, ratio)
+            yield _point(worker, ledger, recipe, ratio)
 
 
 def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str) -> Recipe:
@@ -90,8 +86,8 @@ def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str
     return space.express(genome | {"t.g0": ratio, "pair": "+".join(pair)})
 
 
-def _point(plan: Plan, worker: Scoring, ledger: Ledger, recipe: Recipe, ratio: float) -> Point:
-    tasks = list(worker.ready.tasks)
+def _point(worker: Scoring, ledger: Ledger, recipe: Recipe, ratio: float) -> Point:
+    tasks = worker.ready.tasks
     known = ledger.metrics(recipe.digest, tasks)
     if set(tasks) > set(known):
         try:
@@ -100,4 +96,4 @@ def _point(plan: Plan, worker: Scoring, ledger: Ledger, recipe: Recipe, ratio: f
             return Point(ratio, {}, str(failure))
         ledger.commit(recipe.digest, to_yaml(recipe, lambda p: p.reference, {}), scores, seconds)
         known = ledger.metrics(recipe.digest, tasks)
-    return Point(ratio, {g.name: known[task][g.metric] for g, task in zip(plan.goals, tasks, strict=True)})
+    return Point(ratio, {goal.name: goal.of(known) for goal in worker.ready.goals})

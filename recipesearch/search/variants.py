@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from ..check.preflight import preflight
-from ..errors import PlanError, nearest
+from ..check.worker_order import worker_order
 from ..mutation.bred import keep
-from ..mutation.mutate import Breeder, Elite, Means, Mutation, recipes_of
+from ..mutation.breeder import Breeder, Elite, Means, Mutation, recipes_of
 from ..parents.identify import identify
 from ..plan import Plan
 from ..recipe import Parent, Recipe
-
-
-def require_variants(plan: Plan) -> None:
-    """Raises PlanError unless each variant is one of a parent of the file, under a name of its own."""
-    assert plan.mutation is not None
-    for name, variant in plan.mutation.variants.items():
-        where = f"mutation.variants.{name}"
-        if variant.of not in plan.parents:
-            raise PlanError(f"{where}.of: no parent '{variant.of}': {nearest(variant.of, plan.parents)}")
-        if name in plan.parents:
-            raise PlanError(f"{where}: a parent has that name already")
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise PlanError(f"{where}: use letters, digits, '-' and '_'")
 
 
 def with_variants(plan: Plan, means: Means) -> Plan:
@@ -44,7 +31,7 @@ def with_variants(plan: Plan, means: Means) -> Plan:
     unmade = [one for one in waiting if not one[1].is_trained(one[2])]
     mined = {}
     if unmade:
-        with means.open_worker(plan, preflight(plan).pool.parents) as worker:
+        with means.open_worker(worker_order(preflight(plan))) as worker:
             mined = {name: breeder.mine(mutation, worker) for name, breeder, mutation in unmade}
     for name, breeder, mutation in waiting:
         parent = breeder.trained(mutation, mined.get(name))

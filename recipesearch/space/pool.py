@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import PlanError
-from ..plan import WeightsPlan
+from ..plan import WeightsPlan, donor_of
 from ..recipe import Parent, Tokenizer
 from ..recipe.methods import METHODS
 from .places import Parts
@@ -41,7 +41,7 @@ class Pool:
     @property
     def donor(self) -> str:
         """The parent that gives config and tokenizer where recipes have one base."""
-        return self.base or next(iter(self.parents))
+        return donor_of(self.base, self.parents)
 
 
 def require_enough(plan: WeightsPlan, pool: Pool) -> None:

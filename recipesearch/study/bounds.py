@@ -1,29 +1,25 @@
-"""Bounds: objectives that must not fall below a floor (or, minimised, rise above a ceiling)."""
+"""Bounds: goals whose value must not fall below a floor (or, minimized, rise above a ceiling)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Described = Mapping[str, Any]  # one of the identity's objectives
+from ..score import Goal
 
 
-def violation(objective: Described, value: float, parents: Sequence[float]) -> float | None:
-    """By how much a value misses its objective's bound: at most 0 within it, None where there is none.
+def violation(goal: Goal, value: float, parents: Sequence[float]) -> float | None:
+    """How far a value misses its goal's bound: at most 0 within the bound, None without a bound.
 
-    ``parents`` are the parents' own values: a bound ``within`` a share is a share of the best of them.
+    ``parents`` are the parents' own values: ``within`` is a share of the best of them.
     """
-    bound = _bound(objective, parents)
-    if bound is None:
-        return None
-    return bound - value if objective["maximize"] else value - bound
+    bound = _bound(goal, parents)
+    return None if bound is None else goal.sign * (value - bound)
 
 
-def _bound(objective: Described, parents: Sequence[float]) -> float | None:
-    if objective.get("bound") is not None:
-        return float(objective["bound"])
-    if objective.get("within") is None or not parents:
+def _bound(goal: Goal, parents: Sequence[float]) -> float | None:
+    if goal.bound is not None:
+        return float(goal.bound)
+    if goal.within is None or not parents:
         return None
-    best = max(parents) if objective["maximize"] else min(parents)
-    slack = abs(best) * float(objective["within"])
-    return best - slack if objective["maximize"] else best + slack
+    best = max(parents) if goal.maximize else min(parents)
+    return best + goal.sign * abs(best) * float(goal.within)

@@ -7,20 +7,20 @@ from typing import Any
 from ..errors import StudyError
 from ..plan import FRONT, Plan
 from .identity import Identity
-from .mutants import Mutant, find_mutants, mutants_of
+from .mutants import Mutant, Mutants
 from .results import Results, open_results, open_stored
-from .storage import open_storage
+from .storage import Database
 
 
-def begun(plan: Plan) -> bool:
-    """Whether the plan's study is in its database."""
-    return stored_plan(plan) is not None
+def begun(database: Database, plan: Plan) -> bool:
+    """Whether the plan's study is in the database."""
+    return stored_plan(database, plan) is not None
 
 
-def stored_plan(plan: Plan) -> tuple[Plan, Identity] | None:
+def stored_plan(database: Database, plan: Plan) -> tuple[Plan, Identity] | None:
     """What the plan's study was begun with, if it was."""
     try:
-        return open_stored(plan.storage_url, plan.name)
+        return open_stored(database, plan.name)
     except StudyError:  # or nothing can be known: then running it says why
         return None
 
@@ -29,7 +29,7 @@ def chain(plan: Plan, results: Results) -> list[tuple[Plan, Results]]:
     """A study and those of the eras before it, oldest first; each is read once."""
     found = [(plan, results)]
     while before := found[-1][0].after:
-        found.append(open_results(plan.storage_url, before))
+        found.append(open_results(results.database, before))
     return found[::-1]
 
 
@@ -40,7 +40,7 @@ def origins(plan: Plan, results: Results) -> dict[str, str]:
     """
     variants = plan.mutation.variants if plan.mutation else {}
     digests = results.identity["parents"]
-    mutants = find_mutants(open_storage(plan.storage_url).engine, digests.values())
+    mutants = Mutants(results.database).among(digests.values())
     trials: dict[str, str] = {}
     for one, earlier in chain(plan, results)[:-1]:
         for row in earlier.rows:
@@ -58,14 +58,14 @@ def origins(plan: Plan, results: Results) -> dict[str, str]:
     return found
 
 
-def judged(plan: Plan) -> list[dict[str, Any]]:
+def judged(database: Database, plan: Plan) -> list[dict[str, Any]]:
     """What the gate has said of the mutants of a study and of the eras before it, oldest first: ``source``,
     ``accepted``, ``reason``."""
     names, one = [plan.name], plan
     while one.after:
-        one, _ = open_stored(plan.storage_url, one.after)
+        one, _ = open_stored(database, one.after)
         names.append(one.name)
-    found = mutants_of(open_storage(plan.storage_url).engine, names)
+    found = Mutants(database).of(*names)
     return [{"source": _source(m), "accepted": m.accepted, "reason": m.reason} for m in found]
 
 

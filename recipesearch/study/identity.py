@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from ..errors import PlanError
 from ..plan import Plan
 from ..recipe import Parent
-from .ledger import Conditions
+from ..score import Conditions, Goal
 
 Identity = Mapping[str, Any]
 
@@ -21,14 +21,15 @@ def identify_study(
     plan: Plan,
     parents: Mapping[str, Parent],
     genes: Mapping[str, BaseDistribution],
-    tasks: Sequence[str],
+    goals: Sequence[Goal],
     conditions: Conditions,
     sampler: str,
 ) -> dict[str, Any]:
-    """The identity of a plan's study as JSON data. ``tasks`` are the objectives' task hashes, in order;
-    ``sampler`` is the one in use, where the plan leaves the choice.
+    """The identity of a plan's study as JSON data.
 
-    The number of trials and the held-out tasks are not part of it: they may grow.
+    ``goals`` are the objectives with their tasks' hashes; ``sampler`` is the one in use, where the plan
+    leaves the choice. The number of trials and the held-out tasks are not part of the identity: they may
+    grow.
     """
     return {
         "parents": {name: parent.digest for name, parent in parents.items()},
@@ -37,12 +38,12 @@ def identify_study(
         "objectives": [
             {
                 "name": goal.name,
-                "task": task,
+                "task": goal.hash,
                 "metric": goal.metric,
                 "maximize": goal.maximize,
-                **{key: bound for key in ("bound", "within") if (bound := getattr(stated, key)) is not None},
+                **{key: bound for key in ("bound", "within") if (bound := getattr(goal, key)) is not None},
             }
-            for goal, stated, task in zip(plan.goals, plan.objectives, tasks, strict=True)
+            for goal in goals
         ],
         "search": {
             **plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
@@ -55,9 +56,27 @@ def identify_study(
     }
 
 
+def goals_of(identity: Identity) -> tuple[Goal, ...]:
+    """The objectives of a stored study, in order."""
+    return tuple(
+        Goal(
+            objective["name"],
+            "",
+            objective["metric"],
+            objective["maximize"],
+            objective.get("bound"),
+            objective.get("within"),
+            objective["task"],
+        )
+        for objective in identity["objectives"]
+    )
+
+
 def _stated(conditions: Conditions) -> dict[str, Any]:
-    """The conditions as JSON data; without options where there are none, as before there were any."""
-    return {name: value for name, value in asdict(conditions).items() if name != "options" or value}
+    """The conditions as JSON data, without empty ones: older studies have no such keys."""
+    return {
+        name: value for name, value in asdict(conditions).items() if value or name not in ("options", "gpu")
+    }
 
 
 def require_same(name: str, stored: Identity, wanted: Identity) -> None:

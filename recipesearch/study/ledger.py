@@ -6,17 +6,15 @@ its items by their key within the task; a key has one row, written once and neve
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..score import Measurement, TaskScore
+from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore
+from .storage import Database
 
 METADATA = sa.MetaData()  # of all our tables
 
@@ -52,52 +50,15 @@ _ITEMS = sa.Table(
 )
 
 LAST_TABLE = _ITEMS.name  # with it, everything is there that a study needs
-Metrics = Mapping[str, Measurement]
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What, beside recipe and task, can move a score. Scores under different conditions never mix.
-
-    Some methods' bits depend on device, threads and versions; padding, and so the batch size, moves logits.
-    """
-
-    kind: str
-    device: str
-    threads: int
-    batch_size: int
-    versions: str
-    dtype: str
-    chat_template: bool
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def engine(self) -> str:
-        """The engine's part of the ledger key, such as ``transformers/cpu/threads=2/batch=64/torch 2.13``.
-
-        Options are there as a digest: the study's identity has them in full.
-        """
-        label = f"{self.kind}/{self.device}/threads={self.threads}/batch={self.batch_size}/{self.versions}"
-        if not self.options:
-            return label
-        text = json.dumps(dict(self.options), sort_keys=True)
-        return f"{label}/options {hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """What one candidate cost: becoming the model, and being scored."""
-
-    load: float
-    score: float
 
 
 class Ledger:
     """The score tables of one database, for one set of conditions."""
 
-    def __init__(self, engine: sa.Engine, conditions: Conditions) -> None:
-        self._engine, self._conditions = engine, conditions
-        METADATA.create_all(engine)
+    def __init__(self, database: Database, conditions: Conditions) -> None:
+        self.database, self._conditions = database, conditions
+        self._engine = database.engine
+        METADATA.create_all(self._engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Writes a recipe's scores in one transaction: after a crash, all of them are there or none.

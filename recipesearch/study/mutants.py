@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .ledger import METADATA
+from .storage import Database
 
 _MUTANTS = sa.Table(
     "recipesearch_mutants",
@@ -45,14 +46,14 @@ class Mutant:
 
 
 class Mutants:
-    """The table of mutants in one database."""
+    """The table of mutants in one database. Reading creates nothing."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        METADATA.create_all(engine)
+    def __init__(self, database: Database) -> None:
+        self._engine = database.engine
 
     def add(self, mutant: Mutant) -> None:
-        """Writes a mutant down; one that is there already stays as it is."""
+        """Writes a mutant; an existing row of its key stays as it is."""
+        METADATA.create_all(self._engine)
         insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         row = {**asdict(mutant), "at": datetime.now(UTC)}
         with self._engine.begin() as connection:
@@ -62,34 +63,18 @@ class Mutants:
         """The mutant of a key, if it has been judged."""
         return next(iter(self._where(_MUTANTS.c.key == key)), None)
 
-    def of(self, study: str) -> list[Mutant]:
-        """All mutants that started from a study's trials, oldest first."""
-        return self._where(_MUTANTS.c.study == study)
+    def of(self, *studies: str) -> list[Mutant]:
+        """All mutants that started from trials of these studies, oldest first."""
+        return self._where(_MUTANTS.c.study.in_(studies))
 
     def among(self, digests: Collection[str]) -> dict[str, Mutant]:
         """The mutants among the models with these digests, by digest."""
-        return find_mutants(self._engine, digests)
+        return {mutant.digest: mutant for mutant in self._where(_MUTANTS.c.digest.in_(list(digests)))}
 
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-        return _find(self._engine, condition)
-
-
-def find_mutants(engine: sa.Engine, digests: Collection[str]) -> dict[str, Mutant]:
-    """The mutants among the models with these digests, by digest. Creates nothing: it is for looking."""
-    return {mutant.digest: mutant for mutant in _seen(engine, _MUTANTS.c.digest.in_(list(digests)))}
-
-
-def mutants_of(engine: sa.Engine, studies: Collection[str]) -> list[Mutant]:
-    """All mutants that started from trials of these studies, oldest first. Creates nothing."""
-    return _seen(engine, _MUTANTS.c.study.in_(list(studies)))
-
-
-def _seen(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-    return _find(engine, condition) if sa.inspect(engine).has_table(_MUTANTS.name) else []
-
-
-def _find(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-    columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
-    query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
-    with engine.connect() as connection:
-        return [Mutant(*row) for row in connection.execute(query)]
+        if not sa.inspect(self._engine).has_table(_MUTANTS.name):
+            return []
+        columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
+        query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
+        with self._engine.connect() as connection:
+            return [Mutant(*row) for row in connection.execute(query)]

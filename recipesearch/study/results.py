@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
-from ..score import Measurement
+from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
 from .bounds import violation
-from .identity import Identity
-from .ledger import LAST_TABLE, Conditions, Ledger, Metrics, Seconds
-from .storage import open_storage, require_studies
+from .identity import Identity, goals_of
+from .ledger import LAST_TABLE, Ledger
+from .storage import Database
 
 # What the study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
@@ -53,9 +53,19 @@ class Results:
     ledger: Ledger
 
     @property
+    def database(self) -> Database:
+        """The database that the study is in."""
+        return self.ledger.database
+
+    @cached_property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives, in order."""
+        return goals_of(self.identity)
+
+    @property
     def objectives(self) -> list[str]:
         """The objectives' names, in order."""
-        return [objective["name"] for objective in self.identity["objectives"]]
+        return [goal.name for goal in self.goals]
 
     @property
     def sampler(self) -> str:
@@ -64,8 +74,8 @@ class Results:
 
     @property
     def signs(self) -> tuple[int, ...]:
-        """What turns each objective into a loss: -1 where it is maximised."""
-        return tuple(-1 if objective["maximize"] else 1 for objective in self.identity["objectives"])
+        """The factors that turn objectives into losses: -1 where an objective is maximized."""
+        return tuple(goal.sign for goal in self.goals)
 
     @cached_property
     def scored(self) -> list[Row]:
@@ -89,11 +99,17 @@ class Results:
         chosen = [row for row, on in zip(self.eligible, pareto.front(self.losses()), strict=True) if on]
         return sorted(chosen, key=lambda row: self.loss(row))
 
+    @property
+    def reported(self) -> list[Row]:
+        """The rows whose held-out scores are reported: the front and the seeds, one row for each recipe."""
+        rows = [*self.front, *(row for row in self.scored if row.seed)]
+        return list({row.recipe: row for row in rows}.values())
+
     def within_bounds(self, row: Row) -> bool:
         """Whether a scored row keeps every objective's bound."""
         assert row.values is not None
-        described = zip(self.identity["objectives"], row.values, *self._parents, strict=True)
-        missed = [violation(o, m.value, [p.value for p in parents]) for o, m, *parents in described]
+        measured = zip(self.goals, row.values, *self._parents, strict=True)
+        missed = [violation(goal, m.value, [p.value for p in parents]) for goal, m, *parents in measured]
         return all(miss is None or miss <= 0 for miss in missed)
 
     @cached_property
@@ -143,24 +159,24 @@ class Results:
             raise StudyError("the study has no scored recipe yet; run it first")
 
 
-def open_results(url: str, name: str | None = None) -> tuple[Plan, Results]:
+def open_results(database: Database, name: str | None = None) -> tuple[Plan, Results]:
     """The stored plan and results of a study in a database; ``name`` may be left out if there is only one.
 
     Raises StudyError if the database or the study is not there.
     """
-    plan, study, storage = _open(url, name)
-    return plan, read_results(study, Ledger(storage.engine, conditions_of(study.user_attrs[IDENTITY])))
+    plan, study = _open(database, name)
+    return plan, read_results(study, Ledger(database, conditions_of(study.user_attrs[IDENTITY])))
 
 
-def open_stored(url: str, name: str) -> tuple[Plan, Identity]:
+def open_stored(database: Database, name: str) -> tuple[Plan, Identity]:
     """As ``open_results``, but the stored plan and identity alone: no trial and no score is read."""
-    plan, study, _ = _open(url, name)
+    plan, study = _open(database, name)
     return plan, study.user_attrs[IDENTITY]
 
 
-def _open(url: str, name: str | None) -> tuple[Plan, optuna.Study, RDBStorage]:
-    require_studies(url, LAST_TABLE)
-    storage = open_storage(url)
+def _open(database: Database, name: str | None) -> tuple[Plan, optuna.Study]:
+    database.require_studies(LAST_TABLE)
+    storage = database.storage
     names = [name] if name else optuna.get_all_study_names(storage)
     if not names:
         raise StudyError("the database holds no study yet; run one first")
@@ -175,16 +191,21 @@ def _open(url: str, name: str | None) -> tuple[Plan, optuna.Study, RDBStorage]:
     stored = study.user_attrs.get(PLAN)
     if stored is None or IDENTITY not in study.user_attrs:
         raise StudyError(f"study '{names[0]}' was not begun by recipesearch, or its first run was cut short")
-    plan = read_plan({**stored, "storage": url}, stored["folder"], f"study '{names[0]}'")
-    return plan, study, storage
+    plan = read_plan({**stored, "storage": database.url}, stored["folder"], f"study '{names[0]}'")
+    return plan, study
 
 
 def read_results(study: optuna.Study, ledger: Ledger) -> Results:
     """Joins a study's trials with the ledger."""
     identity = study.user_attrs[IDENTITY]
-    tasks = [objective["task"] for objective in identity["objectives"]]
-    held_out = study.user_attrs.get(HELD_OUT, [])
-    metrics, seconds = ledger.all_metrics([*tasks, *held_out]), ledger.seconds(tasks)
+    goals = goals_of(identity)
+    held_out = [
+        replace(goal, hash=task)
+        for goal, task in zip(goals, study.user_attrs.get(HELD_OUT, []), strict=False)
+    ]
+    tasks = [goal.hash for goal in goals]
+    metrics = ledger.all_metrics([*tasks, *(goal.hash for goal in held_out)])
+    seconds = ledger.seconds(tasks)
 
     def row(trial: FrozenTrial) -> Row:
         digest = trial.user_attrs.get(RECIPE)
@@ -197,12 +218,18 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
             seed=trial.user_attrs.get(SEED),
             cause=trial.user_attrs.get(CAUSE),
             genome=trial.params,
-            values=_values(known, tasks, identity),
-            held_out=_values(known, held_out, identity),
+            values=_values(known, goals),
+            held_out=_values(known, held_out),
             seconds=seconds.get(digest) if complete and digest else None,
         )
 
     return Results(identity, [row(trial) for trial in study.get_trials(deepcopy=False)], ledger)
+
+
+def stored_form(plan: Plan) -> dict[str, Any]:
+    """The plan as it is stored with its study: without the storage, whose URL may hold a password."""
+    content: dict[str, Any] = json.loads(plan.model_dump_json(exclude={"storage"}))
+    return content
 
 
 def conditions_of(identity: Identity) -> Conditions:
@@ -210,9 +237,8 @@ def conditions_of(identity: Identity) -> Conditions:
     return Conditions(**{key: value for key, value in identity["engine"].items() if key != "label"})
 
 
-def _values(known: Mapping[str, Metrics], tasks: Sequence[str], identity: Identity) -> Values | None:
-    """The objectives' metrics on ``tasks``; None unless all are there."""
-    if not tasks or any(task not in known for task in tasks):
+def _values(known: Mapping[str, Metrics], goals: Sequence[Goal]) -> Values | None:
+    """The goals' measurements; None unless all are known."""
+    if not goals or any(goal.hash not in known for goal in goals):
         return None
-    objectives = identity["objectives"]
-    return tuple(known[task][o["metric"]] for task, o in zip(tasks, objectives, strict=True))
+    return tuple(goal.of(known) for goal in goals)

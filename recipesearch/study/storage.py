@@ -1,4 +1,4 @@
-"""Opens a study's database, and sees to it that one process at a time runs the study."""
+"""A study's database, and the lock that lets one process at a time run a study."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,94 +18,105 @@ from ..errors import StudyError
 
 _BUSY_SECONDS = 60
 _ALIVE_SECONDS = 60  # the lock's connection says nothing for days, which networks take for its end
-_TAKEN = "study '{name}' is being run by another process; wait for it, or stop it"
+_UNREACHABLE = (sa.exc.SQLAlchemyError, OSError, ImportError)
 
 
-def open_storage(url: str) -> RDBStorage:
-    """Optuna's storage at a SQLAlchemy URL (``sqlite:///FILE`` or ``postgresql+psycopg://...``).
+class Database:
+    """A study database by its URL (``sqlite:///FILE`` or ``postgresql+psycopg://...``), opened at first use.
 
-    SQLite gets a write-ahead log: readers never block the runner, and a killed process loses nothing
-    committed (a power cut may lose the last moments, which are then scored again). Raises StudyError if
-    the database cannot be reached.
+    Whoever works on a study opens its database once and hands it on. SQLite gets a write-ahead log: readers
+    never block the runner, and a killed process loses nothing committed (a power cut may lose the last
+    moments, which are then scored again).
     """
-    sqlite = url.startswith("sqlite")
-    if not sqlite and not url.startswith("postgresql"):
-        raise StudyError(
-            f"storage {_public(url)}: write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-        )
-    try:
-        if sqlite:
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        server = {"pool_pre_ping": True, "connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
-        arguments: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite else server
-        storage = RDBStorage(url, engine_kwargs=arguments)
-    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StudyError(
-            f"cannot open the study's storage {_public(url)}: {reason}; check the address and its server "
-            "(PostgreSQL needs the extra: pip install -e '.[run,postgres]' in the checkout)"
-        ) from error
-    if sqlite:
-        sa.event.listen(storage.engine, "connect", _tune_sqlite)
-        storage.engine.dispose()  # connections made so far lack the settings
-    return storage
 
+    def __init__(self, url: str) -> None:
+        self.url = url
 
-def require_studies(url: str, table: str) -> None:
-    """Raises StudyError unless the database is there and has ``table``, the last that a runner creates.
+    @property
+    def file(self) -> Path | None:
+        """The database's file; None for a server."""
+        prefix = "sqlite:///"
+        return Path(self.url.removeprefix(prefix)) if self.url.startswith(prefix) else None
 
-    Looking must create nothing: not in a foreign database, nor beside a runner that is just creating its
-    tables, which would then fail.
-    """
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite") and not file.is_file():
-        raise StudyError(f"there is no study database at {file} yet; run it first")
-    try:
-        engine = sa.create_engine(url)
-        found = sa.inspect(engine).has_table(table)
-        engine.dispose()
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StudyError(f"{_public(url)} is not a readable database ({reason}); check the name") from error
-    if not found:
-        raise StudyError(
-            f"{_public(url)} holds no study of recipesearch yet; check the name, or run it first"
-        )
+    @cached_property
+    def storage(self) -> RDBStorage:
+        """Optuna's storage. Raises StudyError if the database cannot be reached."""
+        try:
+            if self.file:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            storage = RDBStorage(self._known_url, engine_kwargs=self._arguments)
+        except _UNREACHABLE as error:
+            raise self._unreachable(error) from error
+        if self.file:
+            sa.event.listen(storage.engine, "connect", _tune_sqlite)
+            storage.engine.dispose()  # connections made so far lack the settings
+        return storage
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The connections of ``storage``, for our own tables."""
+        return self.storage.engine
 
-@contextmanager
-def sole_runner(storage: RDBStorage, name: str) -> Iterator[None]:
-    """Holds the study for this process. The lock dies with the process, so none is ever stale.
+    def require_studies(self, table: str) -> None:
+        """Raises StudyError unless the database exists and has ``table``, the last that a runner creates.
 
-    Raises StudyError if another process holds it: two runners would each take the other's running trial
-    for one that a crash left behind.
-    """
-    with _lock(storage.engine, name) as free:
-        if not free:
-            raise StudyError(_TAKEN.format(name=name))
-        yield
+        Looking must create nothing: not in a foreign database, nor beside a runner that is creating its
+        tables, which would then fail.
+        """
+        if self.file and not self.file.is_file():
+            raise StudyError(f"there is no study database at {self.file} yet; run it first")
+        try:
+            engine = sa.create_engine(self.url)
+            found = sa.inspect(engine).has_table(table)
+            engine.dispose()
+        except (sa.exc.SQLAlchemyError, ImportError) as error:
+            raise StudyError(
+                f"{_public(self.url)} is not a readable database ({_reason(error)}); check the name"
+            ) from error
+        if not found:
+            raise StudyError(
+                f"{_public(self.url)} holds no study of recipesearch yet; check the name, or run it first"
+            )
 
+    @contextmanager
+    def sole_runner(self, name: str) -> Iterator[None]:
+        """Holds a study for this process. The lock dies with the process, so no lock is ever stale.
 
-def require_free(url: str, name: str) -> None:
-    """Raises StudyError if another process runs the study now: a look before anything costly.
-
-    Creates nothing where there is no study yet.
-    """
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite") and not file.is_file():
-        return
-    try:
-        engine = sa.create_engine(url)
-        with _lock(engine, name) as free:
+        Raises StudyError if another process holds the study: two runners would each take the other's running
+        trial for one that a crash left behind. Needs no table, and creates none.
+        """
+        with self._lock(name) as free:
             if not free:
-                raise StudyError(_TAKEN.format(name=name))
-        engine.dispose()
-    except (sa.exc.SQLAlchemyError, ImportError):
-        return  # opening the storage says it better
+                raise StudyError(f"study '{name}' is being run by another process; wait for it, or stop it")
+            yield
 
+    def _lock(self, name: str) -> AbstractContextManager[bool]:
+        if self.file:
+            return _sqlite_lock(self.file, name)
+        try:
+            return _postgres_lock(sa.create_engine(self._known_url, **self._arguments), name)
+        except _UNREACHABLE as error:
+            raise self._unreachable(error) from error
 
-def _lock(engine: sa.Engine, name: str) -> AbstractContextManager[bool]:
-    return _sqlite_lock(engine, name) if engine.dialect.name == "sqlite" else _postgres_lock(engine, name)
+    @property
+    def _known_url(self) -> str:
+        if not self.file and not self.url.startswith("postgresql"):
+            raise StudyError(
+                f"storage {_public(self.url)}: write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+            )
+        return self.url
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        if self.file:
+            return {"connect_args": {"timeout": _BUSY_SECONDS}}
+        return {"pool_pre_ping": True, "connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
+
+    def _unreachable(self, error: Exception) -> StudyError:
+        return StudyError(
+            f"cannot open the study's storage {_public(self.url)}: {_reason(error)}; check the address and "
+            "its server (PostgreSQL needs the extra: pip install -e '.[run,postgres]' in the checkout)"
+        )
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
@@ -113,9 +125,10 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 
 
 @contextmanager
-def _sqlite_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
+def _sqlite_lock(file: Path, name: str) -> Iterator[bool]:
     key = hashlib.sha256(name.encode()).hexdigest()[:8]
-    handle = os.open(f"{engine.url.database}-runner-{key}", os.O_CREAT | os.O_RDWR, 0o644)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(f"{file}-runner-{key}", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield True
@@ -144,3 +157,8 @@ def _public(url: str) -> str:
         return sa.make_url(url).render_as_string(hide_password=True)
     except sa.exc.ArgumentError:
         return repr(url.rpartition("@")[2])
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in one line."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

@@ -7,16 +7,14 @@ keeps its genes and its generation.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,13 +24,25 @@ from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
-from ..score import TaskScore
+from ..score import Goal, Metrics, Seconds, TaskScore
 from ..space.kinds import Space
 from ..space.seeds import Labelled, distinct, parent_label, seeds, start
 from .bounds import violation
-from .identity import Identity, require_same
-from .ledger import Ledger, Metrics, Seconds
-from .results import CAUSE, HELD_OUT, IDENTITY, PLAN, RECIPE, SEED, Results, conditions_of, read_results
+from .identity import Identity, goals_of, require_same
+from .ledger import Ledger
+from .results import (
+    CAUSE,
+    HELD_OUT,
+    IDENTITY,
+    PLAN,
+    RECIPE,
+    SEED,
+    Results,
+    conditions_of,
+    read_results,
+    stored_form,
+)
+from .storage import Database
 
 _REPEATS_IN_A_ROW = 200
 
@@ -51,30 +61,21 @@ class Candidate:
 
 
 class Study:
-    """A persistent study: created at its first run, resumed by every later one.
+    """A persistent study: created at its first run, resumed by every later one. Made by ``Study.open``."""
 
-    ``more_seeds`` follow the space's own; like those they count only when the study is created.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        space: Space,
-        identity: Identity,
-        storage: RDBStorage,
-        more_seeds: Sequence[Labelled] = (),
-    ) -> None:
-        self._plan, self._space, self._more_seeds = plan, space, more_seeds
-        self.objectives = identity["objectives"]
-        self._tasks = [objective["task"] for objective in self.objectives]
-        self.ledger = Ledger(storage.engine, conditions_of(identity))
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            study_name=plan.name, storage=storage, directions=self._directions(), load_if_exists=True
-        )
-        self._adopt(identity)
-        self._study.sampler = PerTrialSampler(
-            self._study.user_attrs[IDENTITY]["search"]["sampler"],
+    def __init__(self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger) -> None:
+        self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
+        identity = study.user_attrs[IDENTITY]
+        self.goals = goals_of(identity)
+        self._tasks = [goal.hash for goal in self.goals]
+        self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
+        self._scored = 0
+        self._interrupted: list[FrozenTrial] = []
+        self._alone = {parent_label(name) for name in space.pool.parents}
+        self._parents: list[Sequence[float]] = []  # the parents' own values
+        self._load()
+        study.sampler = PerTrialSampler(
+            identity["search"]["sampler"],
             plan.search,
             space.genes,
             start(space),
@@ -82,10 +83,30 @@ class Study:
             seed_mark=SEED,
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
-        self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
-        self._alone = {parent_label(name) for name in space.pool.parents}
-        self._parents: list[Sequence[float]] = []  # the parents' own values
-        self._load()
+
+    @classmethod
+    def open(
+        cls,
+        plan: Plan,
+        space: Space,
+        identity: Identity,
+        database: Database,
+        more_seeds: Sequence[Labelled] = (),
+    ) -> Self:
+        """Creates the plan's study, or opens the stored one.
+
+        ``more_seeds`` follow the space's own; like those they count only when the study is created. Raises
+        PlanError if the stored study is another one than the plan describes.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            study_name=plan.name,
+            storage=database.storage,
+            directions=_directions(plan, goals_of(identity)),
+            load_if_exists=True,
+        )
+        _adopt(study, plan, space, identity, more_seeds)
+        return cls(plan, space, study, Ledger(database, conditions_of(identity)))
 
     # -- the loop
 
@@ -133,9 +154,9 @@ class Study:
         """Everything known of the study's trials so far."""
         return read_results(self._study, self.ledger)
 
-    def hold_out(self, tasks: Sequence[str]) -> None:
-        """Notes the held-out tasks' hashes, in the objectives' order, for whoever reads the study."""
-        self._study.set_user_attr(HELD_OUT, list(tasks))
+    def hold_out(self, goals: Sequence[Goal]) -> None:
+        """Stores the held-out tasks' hashes, in the objectives' order."""
+        self._study.set_user_attr(HELD_OUT, [goal.hash for goal in goals])
 
     def fail(self, candidate: Candidate, cause: str) -> None:
         """Ends a candidate's trial without a score; the cause is kept with it."""
@@ -175,12 +196,12 @@ class Study:
     # -- ending trials
 
     def _complete(self, trial: Trial, digest: str, metrics: Mapping[str, Metrics]) -> None:
-        values = [metrics[o["task"]][o["metric"]].value for o in self.objectives]
+        values = self._values(metrics)
         self._note_parent(trial, values)
-        for objective, value, *parents in zip(self.objectives, values, *self._parents, strict=True):
-            missed = violation(objective, value, parents)
+        for goal, value, *parents in zip(self.goals, values, *self._parents, strict=True):
+            missed = violation(goal, value, parents)
             if missed is not None:
-                trial.set_constraint(objective["name"], missed)
+                trial.set_constraint(goal.name, missed)
         self._study.tell(trial.number, values if self._scalarize is None else self._as_one(values))
         self._count(digest)
 
@@ -188,12 +209,15 @@ class Study:
         """The number that a scalarised study maximises."""
         plan = self._scalarize
         assert plan is not None
-        signs = np.array([1.0 if o["maximize"] else -1.0 for o in self.objectives])
+        signs = np.array([-float(goal.sign) for goal in self.goals])
         weights, gains = np.array(plan.weights), signs * np.array(values)
         if plan.kind == "weighted_sum":
             return pareto.weighted_sum(gains, weights)
         ideal = np.where(signs > 0, 1.0, 0.0) if plan.ideal is None else signs * np.array(plan.ideal)
         return pareto.chebyshev(gains, weights, ideal)
+
+    def _values(self, metrics: Mapping[str, Metrics]) -> list[float]:
+        return [goal.of(metrics).value for goal in self.goals]
 
     def _note_parent(self, trial: Trial | FrozenTrial, values: Sequence[float]) -> None:
         """Bounds may be relative to the parents. They are scored first, so what follows knows them all."""
@@ -212,53 +236,12 @@ class Study:
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
         return self._space.express(genome).digest in self._known
 
-    # -- set-up
-
     @property
     def _scalarize(self) -> ScalarizePlan | None:
         return self._plan.search.scalarize
 
-    def _directions(self) -> list[StudyDirection]:
-        if self._scalarize is not None:
-            return [StudyDirection.MAXIMIZE]
-        up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-        return [up if objective["maximize"] else down for objective in self.objectives]
-
-    def _adopt(self, identity: Identity) -> None:
-        """Claims a new study for this identity, with its seeds, or checks that the stored one is the same."""
-        stored = self._study.user_attrs.get(IDENTITY)
-        if stored is not None:
-            require_same(self._plan.name, stored, self._as_begun(identity, stored))
-        elif any(SEED not in trial.user_attrs for trial in self._study.get_trials(deepcopy=False)):
-            raise StudyError(
-                f"the storage holds a study '{self._plan.name}' that recipesearch did not begin; "
-                "give the plan another name"
-            )
-        queue = distinct(self._space, [*seeds(self._space), *self._more_seeds])
-        # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
-        if stored is None:
-            for label, genome in queue[len(self._study.trials) :]:
-                self._study.enqueue_trial(genome, user_attrs={SEED: label})
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._study.set_metric_names(self._metric_names())
-            self._study.set_user_attr(IDENTITY, dict(identity))
-        # Without the storage, whose URL may hold a password, for everybody who may look at the study.
-        self._study.set_user_attr(PLAN, json.loads(self._plan.model_dump_json(exclude={"storage"})))
-
-    def _as_begun(self, identity: Identity, stored: Identity) -> Identity:
-        """An ``auto`` study keeps the sampler it began with, though another version might choose another."""
-        if self._plan.search.sampler != "auto":
-            return identity
-        return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}
-
-    def _metric_names(self) -> list[str]:
-        return ["scalarized"] if self._scalarize is not None else [o["name"] for o in self.objectives]
-
     def _load(self) -> None:
         """Reads what earlier runs left: scored and failed recipes, and trials that a kill interrupted."""
-        self._scored = 0
-        self._interrupted: list[FrozenTrial] = []
         for trial in self._study.get_trials(deepcopy=False):
             digest = trial.user_attrs.get(RECIPE)
             if trial.state == TrialState.RUNNING:
@@ -267,6 +250,50 @@ class Study:
                 self._count(digest)
                 if trial.user_attrs.get(SEED) in self._alone:
                     metrics = self.ledger.metrics(digest, self._tasks)
-                    self._note_parent(trial, [metrics[o["task"]][o["metric"]].value for o in self.objectives])
+                    self._note_parent(trial, self._values(metrics))
             elif trial.state == TrialState.FAIL and digest:
                 self._known.setdefault(digest, None)
+
+
+# -- set-up
+
+
+def _directions(plan: Plan, goals: Sequence[Goal]) -> list[StudyDirection]:
+    if plan.search.scalarize is not None:
+        return [StudyDirection.MAXIMIZE]
+    return [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
+
+
+def _adopt(
+    study: optuna.Study, plan: Plan, space: Space, identity: Identity, more_seeds: Sequence[Labelled]
+) -> None:
+    """Claims a new study for this identity, with its seeds, or checks that the stored study is the same."""
+    stored = study.user_attrs.get(IDENTITY)
+    if stored is not None:
+        require_same(plan.name, stored, _as_begun(plan, identity, stored))
+    elif any(SEED not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+        raise StudyError(
+            f"the storage holds a study '{plan.name}' that recipesearch did not begin; "
+            "give the plan another name"
+        )
+    else:
+        # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
+        queue = distinct(space, [*seeds(space), *more_seeds])
+        for label, genome in queue[len(study.trials) :]:
+            study.enqueue_trial(genome, user_attrs={SEED: label})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(_metric_names(plan))
+        study.set_user_attr(IDENTITY, dict(identity))
+    study.set_user_attr(PLAN, stored_form(plan))
+
+
+def _as_begun(plan: Plan, identity: Identity, stored: Identity) -> Identity:
+    """An ``auto`` study keeps the sampler that it began with, though another version might choose another."""
+    if plan.search.sampler != "auto":
+        return identity
+    return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}
+
+
+def _metric_names(plan: Plan) -> list[str]:
+    return ["scalarized"] if plan.search.scalarize is not None else [goal.name for goal in plan.goals]

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrialFailed
+from ..errors import MachineFault
 from ..files import cache_dir
 from ..processes import own_mark
 from .remains import MARK, drop_record, end_group, remove_stale, write_record
@@ -77,13 +77,13 @@ class Group:
         return False
 
     def receive(self, seconds: float, hang: str) -> Any:
-        """The next message. Raises TrialFailed: ``hang`` if none comes in time, or the cause of death."""
+        """The next message. Raises MachineFault: ``hang`` if none arrives in time, or the cause of death."""
         try:
             if self._channel.poll(seconds):
                 return self._channel.recv()
         except (EOFError, OSError) as error:
-            raise TrialFailed(self._cause_of_death()) from error
-        raise TrialFailed(hang)
+            raise MachineFault(self._cause_of_death()) from error
+        raise MachineFault(hang)
 
     def close(self) -> None:
         """Ends the process group, whatever state it is in, and what it holds."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import RecipeSearchError, StudyError, TrialFailed, WorkerLost
 from ..files import cache_dir
-from ..plan import Plan
-from ..recipe import Parent, Recipe
+from ..recipe import Recipe
+from ..score import Seconds, TaskScore
 from .group import Group
+from .order import Ready, WorkerOrder
 
 if TYPE_CHECKING:
-    from ..score import TaskScore
     from ..scoring.preferences import Preferences, Wanted
-    from ..study.ledger import Seconds
-    from .worker import Ready
 
 COMMAND = (sys.executable, "-m", "recipesearch.workers.worker_process")
 _START_SECONDS = 3600.0
@@ -31,26 +29,26 @@ class Supervised:
 
     ready: Ready
 
-    def __init__(self, plan: Plan, parents: Mapping[str, Parent], command: Sequence[str] = COMMAND) -> None:
-        self._order = (plan, dict(parents))
-        self._command, self._timeout = command, float(plan.engine.timeout)
-        self.log = cache_dir() / "logs" / f"{plan.name}.log"
+    def __init__(self, order: WorkerOrder, command: Sequence[str] = COMMAND) -> None:
+        self._order = order
+        self._command, self._timeout = command, float(order.engine.timeout)
+        self.log = cache_dir() / "logs" / f"{order.name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._group: Group | None = None
         self.ready = self._start()
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
-        """As Worker.score, within the plan's timeout.
+        """As Worker.score, within the engine's timeout.
 
-        Raises TrialFailed with the cause, also if the process crashes, hangs or runs out of memory; the
-        next call starts another. Raises StudyError if that does not stand.
+        Raises MachineFault if the process crashes, hangs or runs out of memory; the next call starts another
+        process. Raises StudyError if that process does not start.
         """
         scores, seconds = self._answer(("score", recipe, held_out))
         return scores, seconds
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """As Worker.mine; within the plan's timeout for each of its samples, errors as ``score``."""
+        """As Worker.mine, within the engine's timeout for each sample; errors as ``score``."""
         seconds = self._timeout * wanted.samples
         return self._answer(("mine", recipe, tasks, wanted), seconds)  # type: ignore[no-any-return]
 

@@ -3,87 +3,66 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from ..check.alignment import live_donor
-from ..engines.opening import open_engine
-from ..errors import PlanError, RecipeSearchError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from ..engines.opening import gpu_name, open_engine
+from ..errors import (
+    MachineFault,
+    PlanError,
+    RecipeSearchError,
+    RefusedInput,
+    StudyError,
+    TrialFailed,
+    WorkerLost,
+)
 from ..files import remove_folder
-from ..plan import ROOM_OPTIONS, Plan
-from ..recipe import Parent, Recipe
-from ..score import TaskScore
-from ..scoring.goals import load_all_goals, require_mutations
+from ..recipe import Recipe
+from ..score import Conditions, Seconds, TaskScore
+from ..scoring.goals import hashed, load_goals, load_unseen
 from ..scoring.mining import mine
-from ..scoring.preferences import Preferences, Wanted
+from ..scoring.preferences import Preferences, Wanted, require_minable
 from ..scoring.scorer import Scorer
 from ..scoring.tasks import Loaded
-from ..study.ledger import Conditions, Seconds
+from .order import Ready, WorkerOrder
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What a worker knows once it stands: its conditions, and the hashes of its tasks in the goals' order."""
-
-    conditions: Conditions
-    tasks: Sequence[str]
-    held_out: Sequence[str]
-
-
-class Scoring(Protocol):
-    """What a search needs of a worker, in this process or another."""
-
-    ready: Ready
-
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
-        """Becomes a recipe's model and scores it. Raises TrialFailed with the cause."""
-
-    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """Becomes a recipe's model and mines it for preference pairs."""
-
-    def forget(self, digests: Sequence[str]) -> None:
-        """Removes what was built of these parents from the cache."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 class Worker:
-    """A worker in this process. Raises PlanError, RefusedInput or StudyError if it cannot stand."""
+    """A worker in this process. Raises PlanError, RefusedInput or StudyError if it cannot start."""
 
     ready: Ready
 
-    def __init__(self, plan: Plan, parents: Mapping[str, Parent]) -> None:
-        tasks, held_out = load_all_goals(plan)
-        require_mutations(plan)
-        self._engine = open_engine(plan.engine, tuple(parents.values()), live_donor(plan, parents))
-        self._template = plan.engine.chat_template
+    def __init__(self, order: WorkerOrder) -> None:
+        tasks = load_goals(order.goals)
+        held_out = load_unseen(order.held_out, tasks)
+        require_minable(order.preference)
+        load_goals(order.monitor)
+        self._engine = open_engine(order.engine, order.parents, order.donor)
+        self._template = order.engine.chat_template
         self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}
         conditions = Conditions(
-            plan.engine.kind,
+            order.engine.kind,
             self._engine.device,
             self._engine.threads,
             self._engine.batch_size,
             self._engine.versions,
-            plan.engine.dtype,
+            order.engine.dtype,
             self._template,
-            {name: value for name, value in plan.engine.options.items() if name not in ROOM_OPTIONS},
+            order.engine.deciding_options,
+            gpu_name(self._engine.device),
         )
-        self.ready = Ready(conditions, [task.hash for task in tasks], [task.hash for task in held_out])
+        self.ready = Ready(conditions, hashed(order.goals, tasks), hashed(order.held_out, held_out))
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
-        """Becomes a recipe's model and scores it on the objectives' tasks, or on the held-out ones.
+        """Loads a recipe's merge and scores the model on the goals' tasks, or on the held-out ones.
 
-        Raises TrialFailed with the cause. Whatever else a library raises becomes WorkerLost: the candidate
-        failed, and what it left in this process is unknown. StudyError passes: it is about every candidate.
+        Raises TrialFailed with the cause. Any other exception of a library becomes WorkerLost, or
+        MachineFault where memory ran out: the state of this process is then unknown. StudyError passes, since
+        it concerns every candidate.
         """
         begun = time.monotonic()
         with _named_causes():
@@ -93,7 +72,7 @@ class Worker:
         return scores, Seconds(loaded - begun, time.monotonic() - loaded)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """Becomes a recipe's model and mines it for preference pairs (see scoring/preferences.py).
+        """Loads a recipe's merge and mines the model for preference pairs (see scoring/preferences.py).
 
         Errors as ``score``, and PlanError or RefusedInput where the tasks give no pairs.
         """
@@ -103,7 +82,7 @@ class Worker:
             return mine(lm, tasks, wanted, self._template)
 
     def forget(self, digests: Sequence[str]) -> None:
-        """Removes what was built of these parents from the cache; whoever needs one builds it again."""
+        """Removes the built models of these parents from the cache; a later use builds a model again."""
         from ..merging.materialize import built_folder
 
         for digest in digests:
@@ -125,7 +104,7 @@ class Worker:
 
 @contextmanager
 def _named_causes(refusals: bool = True) -> Iterator[None]:
-    """What a candidate raises as TrialFailed; ``refusals``: those that it is refused for, too."""
+    """Turns what a candidate raises into TrialFailed; with ``refusals``, RefusedInput too."""
     try:
         yield
     except (TrialFailed, StudyError):
@@ -137,12 +116,24 @@ def _named_causes(refusals: bool = True) -> Iterator[None]:
     except PlanError:
         raise
     except Exception as error:
-        raise WorkerLost(cause(error)) from error
+        raise (MachineFault if is_out_of_memory(error) else WorkerLost)(cause(error)) from error
 
 
 def cause(error: Exception) -> str:
-    """What a library raised, in one line."""
-    line = (str(error).strip() or "no message").splitlines()[0]
-    if isinstance(error, MemoryError) or any(words in line.lower() for words in _NO_MEMORY):
-        return f"out of memory: {line}"
-    return str(error) if isinstance(error, RecipeSearchError) else f"{type(error).__name__}: {line}"
+    """A library's exception in one line."""
+    if is_out_of_memory(error):
+        return f"out of memory: {_first_line(error)}"
+    return (
+        str(error)
+        if isinstance(error, RecipeSearchError)
+        else f"{type(error).__name__}: {_first_line(error)}"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception reports that memory ran out: torch and the system only say so in words."""
+    return isinstance(error, MemoryError) or any(words in _first_line(error).lower() for words in _NO_MEMORY)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

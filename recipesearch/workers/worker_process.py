@@ -2,9 +2,9 @@
 
     python -m recipesearch.workers.worker_process CHANNEL
 
-``CHANNEL`` is the file descriptor of a socket to the supervisor. The first message in is (plan, parents),
-the first out is Ready, or the error that kept the worker from standing. Then each question, the name of a
-method of Worker and its arguments, is answered by what that returns or by the error that it raised. After
+``CHANNEL`` is the file descriptor of a socket to the supervisor. The first message in is a WorkerOrder, the
+first message out is Ready, or the error with which the worker failed to start. Every further message in names
+a method of Worker and its arguments; the answer is the method's result or the error that it raised. After
 WorkerLost the process ends.
 """
 
@@ -29,9 +29,9 @@ def main() -> None:
     faulthandler.enable()  # a crash leaves its stack in the log
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    plan, parents = channel.recv()
+    order = channel.recv()
     try:
-        worker = Worker(plan, parents)
+        worker = Worker(order)
     except Exception as error:
         traceback.print_exc()  # first: the supervisor ends this process when it hears of it
         known = isinstance(error, RecipeSearchError)

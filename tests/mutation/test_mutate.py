@@ -11,7 +11,7 @@ pytest.importorskip("trl")
 
 from recipesearch.errors import PlanError, WorkerLost
 from recipesearch.mutation.bred import keep
-from recipesearch.mutation.mutate import Breeder, Elite, Means
+from recipesearch.mutation.breeder import Breeder, Elite, Means
 from recipesearch.mutation.training import train
 from recipesearch.parents.identify import adapted, identify, read_recipe
 from recipesearch.plan import ObjectivePlan

@@ -12,7 +12,7 @@ from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.export.export import export
 from recipesearch.export.verify import verify
 from recipesearch.merging.materialize import built_folder
-from recipesearch.mutation.mutate import Breeder, Means, Mutation
+from recipesearch.mutation.breeder import Breeder, Means, Mutation
 from recipesearch.mutation.training import train
 from recipesearch.mutation.training_order import Order, Trained
 from recipesearch.parents.identify import identify

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from recipesearch.mutation.mutate import Breeder, Elite, Means
+from recipesearch.mutation.breeder import Breeder, Elite, Means
 from recipesearch.mutation.training_process import train_apart
 from recipesearch.plan import TRAINING, MutationPlan, read_plan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze

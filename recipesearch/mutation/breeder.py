@@ -1,4 +1,4 @@
-"""From a winner to a mutant: mined, trained, judged, written down. What was cut short is finished."""
+"""From a winner to a mutant: mined, trained, judged, written to the database. A cut run is continued."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-import sqlalchemy as sa
-
-from ..errors import PlanError, StudyError, TrialFailed
+from ..check.mutations import require_mutable
+from ..errors import MachineFault, StudyError, TrialFailed
 from ..files import remove_folder
 from ..parents.identify import adapted
-from ..plan import MutationPlan, Plan, SpacePlan, WeightsPlan
+from ..plan import MutationPlan, Plan
 from ..recipe import Parent, Recipe, Slice, Source
 from ..recipe.mergekit_yaml import to_yaml
 from ..scoring.preferences import Preferences, Wanted, items_digest
 from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants
-from .gate import Asked, Verdict, judge
-from .training_order import LINEAGE, Order, Trained, mutant_key
+from ..study.storage import Database
+from ..workers.order import OpenWorker, Scoring, WorkerOrder
+from .gate import Answers, Verdict, judge
+from .training_order import LINEAGE, Trained, TrainingOrder, mutant_key
 
-if TYPE_CHECKING:
-    from ..workers.worker import Scoring
-
-NOT_ITS_FAULT = ("hang", "crash", "out of memory")  # but the machine's
-
-OpenWorker = Callable[[Plan, Mapping[str, Parent]], "Scoring"]
-Train = Callable[[Order], Trained]
+Train = Callable[[TrainingOrder], Trained]
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,9 @@ class Bred:
 
 @dataclass(frozen=True)
 class Means:
-    """What breeding works with: the database, and what starts workers and trainings."""
+    """The means of breeding: the database, and the functions that start workers and trainings."""
 
-    engine: sa.Engine
+    database: Database
     open_worker: OpenWorker
     train: Train
 
@@ -79,8 +74,8 @@ class Breeder:
     """Makes the mutants of one study's winners."""
 
     def __init__(self, plan: Plan, means: Means) -> None:
-        self._plan, self._means = plan, means
-        self.mutants = Mutants(means.engine)
+        self._plan, self.means = plan, means
+        self.mutants = Mutants(means.database)
 
     def mutation(self, elite: Elite, plan: MutationPlan, attempt: int = 0) -> Mutation:
         """What mutating an elite would be; its seed follows from the plan's, the elite and the attempt.
@@ -133,7 +128,7 @@ class Breeder:
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
         if preferences is not None and not folder.exists():
             how = (mutation.plan, mutation.seed, engine.dtype, engine.device, engine.threads)
-            self._means.train(Order(source, self._plan.preference, preferences, *how, folder))
+            self.means.train(TrainingOrder(source, self._plan.preference, preferences, *how, folder))
         return adapted(source, folder)
 
     @cached_property
@@ -148,25 +143,35 @@ class Breeder:
         return self._plan.bred / mutation.key
 
     def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
-        """Scores what is not scored yet, in one worker, and writes each decision down."""
-        pairs = {mutation.key: (mutation.elite.parent, parents[mutation.key]) for mutation in waiting}
-        pool = {parent.digest: parent for pair in pairs.values() for parent in pair}
-        plan = _judging(self._plan, pool, waiting[0].plan)
-        with self._means.open_worker(plan, pool) as worker:
-            ledger = Ledger(self._means.engine, worker.ready.conditions)
+        """Scores what is not scored yet, in one worker, and writes each decision to the database."""
+        order = self._gate_order(waiting, parents)
+        with self.means.open_worker(order) as worker:
+            scored = _Scored(worker, Ledger(self.means.database, worker.ready.conditions), order.engine.dtype)
             for mutation in waiting:
-                source, parent = pairs[mutation.key]
-                before = _scored(plan, worker, ledger, source)
-                try:
-                    after = _scored(plan, worker, ledger, parent)
-                    asked = _asked(plan, worker, ledger, (before, after))
-                    verdict = judge(asked, len(self._plan.objectives), mutation.plan)
-                except TrialFailed as failure:
-                    if str(failure).startswith(NOT_ITS_FAULT):
-                        raise StudyError(f"a mutant could not be judged: {failure}; run again") from failure
-                    # The mutant's own fault, and no reason to stop.
-                    verdict = Verdict(False, f"failed: {failure}", [])
-                self.mutants.add(self._mutant(mutation, parent, verdict))
+                verdict = self._verdict(mutation, parents[mutation.key], scored)
+                self.mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
+
+    def _gate_order(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> WorkerOrder:
+        """A worker over the mutants and their sources, with the goals that the gate compares."""
+        pairs = (parent for m in waiting for parent in (m.elite.parent, parents[m.key]))
+        pool = tuple({parent.digest: parent for parent in pairs}.values())
+        plan, monitor = self._plan, waiting[0].plan.monitor
+        goals = plan.goals_of((*plan.objectives, *monitor))
+        return WorkerOrder(f"{plan.name}.gate", plan.engine, pool, pool[0], goals)
+
+    def _verdict(self, mutation: Mutation, mutant: Parent, scored: _Scored) -> Verdict:
+        """The gate's decision on a mutant. Raises StudyError if the machine or the source prevents one."""
+        try:
+            before = scored.digest(mutation.elite.parent)
+        except TrialFailed as failure:
+            raise StudyError(f"the source of a mutant could not be scored: {failure}; run again") from failure
+        try:
+            answers = scored.answers(before, scored.digest(mutant))
+        except MachineFault as fault:
+            raise StudyError(f"a mutant could not be judged: {fault}; run again") from fault
+        except TrialFailed as failure:  # the mutant's own fault, and no reason to stop
+            return Verdict(False, f"failed: {failure}", [])
+        return judge(answers, len(self._plan.objectives), mutation.plan)
 
     def _mutant(self, mutation: Mutation, parent: Parent, verdict: Verdict) -> Mutant:
         trained = json.loads((self._folder(mutation) / LINEAGE).read_text("utf-8"))
@@ -178,60 +183,41 @@ class Breeder:
         )
 
 
-def require_mutable(plan: Plan) -> None:
-    """Raises PlanError if a study cannot mutate, before anything is run."""
-    if plan.tokenizer is not None:
-        raise PlanError("a study that aligns vocabularies cannot mutate yet; align the parents first")
-    if any(sign in str(plan.bred) for sign in "@+"):
-        raise PlanError(f"{plan.bred}: mergekit reads '@' and '+' in a path otherwise; rename it")
-    if not plan.preference:
-        raise PlanError("a mutation learns from a split of its own: name its items under 'preference'")
-
-
 def recipes_of(parent: Parent, dtype: str) -> list[Recipe]:
     """The recipes that are a parent: its own, if it is one; and the parent alone."""
     own = [parent.source] if isinstance(parent.source, Recipe) and not parent.adapter else []
     return [*own, Recipe("passthrough", (Slice((Source(parent),)),), parent, dtype=dtype)]
 
 
-def _judging(plan: Plan, pool: Mapping[str, Parent], mutation: MutationPlan) -> Plan:
-    """A plan for a worker over mutants and what they were made of, which asks what the gate wants to know."""
-    return plan.model_copy(
-        update={
-            "name": f"{plan.name}.gate",
-            "parents": dict.fromkeys(pool, ""),
-            "base": None,
-            "tokenizer": None,
-            "mutation": None,  # what mutating would need was looked at when the study began
-            "space": SpacePlan(weights=WeightsPlan(methods=("linear",))),
-            "objectives": (*plan.objectives, *mutation.monitor),
-            "held_out": (),
-        }
-    )
+@dataclass(frozen=True)
+class _Scored:
+    """The scores of parents by themselves: from the ledger, else by the worker."""
 
+    worker: Scoring
+    ledger: Ledger
+    dtype: str
 
-def _asked(plan: Plan, worker: Scoring, ledger: Ledger, digests: Sequence[str]) -> list[Asked]:
-    """Two recipes' answers to every task: before, and after."""
-    tasks = worker.ready.tasks
-    metrics = [ledger.metrics(digest, tasks) for digest in digests]
-    found = []
-    for goal, task in zip(plan.goals, tasks, strict=True):
-        before, after = (known[task][goal.metric].value for known in metrics)
-        one, other = (ledger.items(digest, task) for digest in digests)
-        found.append(Asked(goal.name, goal.metric, goal.maximize, (before, after), (one, other)))
-    return found
+    def digest(self, parent: Parent) -> str:
+        """The digest of a recipe that equals the parent, and whose scores the ledger then holds.
 
+        Raises TrialFailed if the recipe cannot be scored.
+        """
+        wanted, recipes = set(self.worker.ready.tasks), recipes_of(parent, self.dtype)
+        for recipe in recipes:
+            if self.ledger.metrics(recipe.digest, wanted).keys() >= wanted:
+                return recipe.digest
+        alone = recipes[-1]
+        text = to_yaml(alone, lambda p: p.reference, {})
+        self.ledger.commit(alone.digest, text, *self.worker.score(alone))
+        return alone.digest
 
-def _scored(plan: Plan, worker: Scoring, ledger: Ledger, parent: Parent) -> str:
-    """The digest of a recipe that is the parent, and that the ledger then has all scores of.
-
-    Raises TrialFailed if it cannot be scored.
-    """
-    wanted, recipes = set(worker.ready.tasks), recipes_of(parent, plan.engine.dtype)
-    for recipe in recipes:
-        if ledger.metrics(recipe.digest, wanted).keys() >= wanted:
-            return recipe.digest
-    alone = recipes[-1]
-    text = to_yaml(alone, lambda p: p.reference, {})
-    ledger.commit(alone.digest, text, *worker.score(alone))
-    return alone.digest
+    def answers(self, before: str, after: str) -> list[Answers]:
+        """Two recipes' answers to every goal: before, and after."""
+        digests, goals = (before, after), self.worker.ready.goals
+        metrics = [self.ledger.metrics(digest, self.worker.ready.tasks) for digest in digests]
+        found = []
+        for goal in goals:
+            one, other = (self.ledger.items(digest, goal.hash) for digest in digests)
+            values = (goal.of(metrics[0]).value, goal.of(metrics[1]).value)
+            found.append(Answers(goal, values, (one, other)))
+        return found

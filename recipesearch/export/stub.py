@@ -14,10 +14,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ..check.shapes import shapes_folder
+from ..merging.layered import expected_config, has_lists, output_config
 from ..parents.headers import COMPANIONS
 from ..recipe import Parent, Recipe
 from ..recipe.methods import METHODS
-from .layered import expected_config, has_lists, output_config
 
 
 def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
@@ -28,7 +28,7 @@ def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
     if not has_lists(config):
         return None
     config.save_pretrained(target)
-    donor = shapes_folder(recipe.base or recipe.parents()[0])
+    donor = shapes_folder(recipe.donor)
     for name in COMPANIONS:
         if (donor / name).exists():
             shutil.copy(donor / name, target / name)

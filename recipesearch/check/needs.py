@@ -1,0 +1,59 @@
+"""Everything that ``check`` asks about a study file: each era's needs, or the first error."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..engines.opening import require_runnable
+from ..errors import StudyError
+from ..plan import Plan
+from ..scoring.goals import load_goals, load_unseen
+from ..scoring.preferences import require_minable
+from ..study.chain import begun
+from ..study.storage import Database
+from .estimate import estimate
+from .members import members, stand_ins
+from .mutations import require_variants
+from .preflight import Preflight, preflight
+
+
+def needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
+    """Each era's needs, as ``estimate`` gives them; loads the tasks.
+
+    For a loop over eras the first era is enough: what later eras merge is not known yet, and the first one's
+    estimate covers all of them. Raises PlanError, RefusedInput or StudyError for whatever would stop the
+    study.
+    """
+    before: Preflight | None = None
+    database = Database(plans[0].storage_url)
+    for plan in plans[:1] if plans[0].evolves else plans:
+        waits = before and not begun(database, plan)
+        before = preflight(plan, stand_ins(plan, before) if before and waits else members(plan, database))
+        yield _needs(before, database)
+
+
+def _needs(checked: Preflight, database: Database) -> dict[str, Any]:
+    plan = checked.plan
+    require_runnable(plan.engine)
+    require_variants(plan)
+    tasks = load_goals(plan.goals)
+    load_unseen(plan.held_out_goals, tasks)
+    if plan.mutation is not None:
+        require_minable(plan.all_preferences)
+        load_goals(plan.goals_of(plan.mutation.monitor))
+    data = estimate(checked, sum(task.items for task in {task.hash: task for task in tasks}.values()))
+    _require_disk(database, data["database_bytes"])
+    return data
+
+
+def _require_disk(database: Database, needed: int) -> None:
+    if database.file is None:
+        return
+    folder = database.file.parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.2:
+        raise StudyError(f"{folder} has {free} bytes free; the study's database may need {needed}")

@@ -1,0 +1,133 @@
+"""The value Parents: a study's parents, examined once and handed to everything that needs them. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..errors import RefusedInput
+from ..parents.headers import Checkpoint, read_checkpoint
+from ..parents.identify import identify, locate
+from ..parents.memory import require_memory
+from ..parents.tokenizer_files import Settled
+from ..plan import FRONT, EnginePlan, Plan
+from ..recipe import Parent
+from .alignment import settle_vocabulary, warn_of_other_tokens
+from .shapes import shapes
+
+
+@dataclass(frozen=True)
+class Member:
+    """A parent that is a member of an earlier era's front, and the study and trial that it comes from.
+
+    ``shapes`` replace the headers of a member that no run has found yet. ``references`` are the names that
+    the study files of that era, and of the eras before it, have for their parents.
+    """
+
+    parent: Parent
+    study: str
+    trial: int | None
+    shapes: Checkpoint | None = None
+    references: Mapping[Parent, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KnownParent:
+    """One parent: its reference in the study file, its content, and its headers as merges see them."""
+
+    reference: str
+    parent: Parent
+    checkpoint: Checkpoint
+    member: Member | None = None
+
+
+@dataclass(frozen=True)
+class Parents:
+    """A study's parents by name, in the study file's order.
+
+    The ``donor`` gives the live model its config and tokenizer. With a ``vocabulary`` of the study's own, the
+    checkpoints are resized to it.
+    """
+
+    by_name: Mapping[str, KnownParent]
+    donor: str
+    vocabulary: Settled | None = None
+
+    @property
+    def models(self) -> dict[str, Parent]:
+        """The parents by name."""
+        return {name: known.parent for name, known in self.by_name.items()}
+
+    @property
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """The parents' headers by name."""
+        return {name: known.checkpoint for name, known in self.by_name.items()}
+
+    def references(self) -> dict[Parent, str]:
+        """The study file's name for each parent, and those of earlier eras' files for theirs."""
+        known = self.by_name.values()
+        earlier = {p: ref for one in known if one.member for p, ref in one.member.references.items()}
+        return earlier | {one.parent: one.reference for one in known if one.member is None}
+
+
+def examine(plan: Plan, front: Mapping[str, Member], *, to_run: bool) -> Parents:
+    """Identifies a plan's parents and reads their headers.
+
+    ``front`` are the members of the era before, by the plan's reference to them. Raises RefusedInput for
+    parents that are missing, unsafe or damaged and, if the plan is ``to_run``, for more than fit into memory.
+    """
+    located = _read_located(plan)
+    if to_run:  # first: identifying reads every byte of every parent
+        require_memory(*in_memory(plan, located))
+    found = {name: _examined(plan, name, front, located.get(name)) for name in plan.parents}
+    settled = settle_vocabulary(plan, {name: known.parent for name, known in found.items()})
+    parents = Parents(resized(found, settled.size) if settled else found, plan.donor, settled)
+    if settled is None:
+        warn_of_other_tokens(parents.checkpoints)
+    if to_run and (settled or located.keys() < found.keys()):
+        require_memory(*in_memory(plan, parents.checkpoints))
+    return parents
+
+
+def resized(parents: Mapping[str, KnownParent], vocabulary: int) -> dict[str, KnownParent]:
+    """The parents with their checkpoints resized to ``vocabulary`` rows."""
+    return {
+        name: replace(known, checkpoint=known.checkpoint.with_vocabulary(vocabulary))
+        for name, known in parents.items()
+    }
+
+
+def in_memory(
+    plan: Plan, checkpoints: Mapping[str, Checkpoint]
+) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None, int]:
+    """The arguments of ``memory.need``: the parents, the donor first; the engine; the largest live model, if
+    it is deeper than every parent; the places for parents, if the study breeds."""
+    parents = [checkpoints[name] for name in plan.donor_first if name in checkpoints]
+    deepest = plan.space.layers.depth[1] if plan.space.layers else 0
+    live = parents[0].with_depth(deepest) if parents and deepest else None
+    return parents, plan.engine, live, plan.most_parents if plan.evolves else 0
+
+
+def _read_located(plan: Plan) -> dict[str, Checkpoint]:
+    """The headers of the parents that are plain model folders: no recipes, no adapters."""
+    named = {name: ref for name, ref in plan.parents.items() if not ref.startswith(FRONT)}
+    folders = {name: locate(reference, plan.folder) for name, reference in named.items()}
+    return {name: read_checkpoint(folder) for name, folder in folders.items() if folder}
+
+
+def _examined(plan: Plan, name: str, front: Mapping[str, Member], read: Checkpoint | None) -> KnownParent:
+    reference = plan.parents[name]
+    member = front.get(reference)
+    parent = member.parent if member else identify(reference, plan.folder)
+    checkpoint = read or (member and member.shapes) or shapes(parent, plan.engine.threads)
+    return KnownParent(reference, parent, checkpoint, member)
+
+
+def require_distinct(parents: Mapping[str, KnownParent]) -> None:
+    """Raises RefusedInput if two parents are the same model."""
+    names: dict[str, str] = {}
+    for name, known in parents.items():
+        first = names.setdefault(known.parent.digest, name)
+        if first != name:
+            named = " and ".join(dict.fromkeys((parents[first].reference, known.reference)))
+            raise RefusedInput(f"parents '{first}' and '{name}' are the same model ({named}); drop one")

@@ -1,0 +1,72 @@
+"""What a worker is given at its start, and what it offers in return. Light: both travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from ..plan import EnginePlan
+from ..recipe import Parent, Recipe
+from ..score import Conditions, Goal, Seconds, TaskScore
+
+if TYPE_CHECKING:
+    from ..scoring.preferences import Preferences, Wanted
+
+
+@dataclass(frozen=True)
+class WorkerOrder:
+    """Everything that a worker needs.
+
+    ``donor`` gives the live model its config and tokenizer. ``name`` names the worker's log. ``preference``
+    items and ``monitor`` goals are needed later in the study, by mutations; the worker only checks at its
+    start that they can be loaded.
+    """
+
+    name: str
+    engine: EnginePlan
+    parents: tuple[Parent, ...]
+    donor: Parent
+    goals: tuple[Goal, ...]
+    held_out: tuple[Goal, ...] = ()
+    preference: tuple[str, ...] = ()
+    monitor: tuple[Goal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker reports once it has started: its conditions, and its goals with their tasks' hashes."""
+
+    conditions: Conditions
+    goals: tuple[Goal, ...]
+    held_out: tuple[Goal, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The task hashes of the goals, in order."""
+        return [goal.hash for goal in self.goals]
+
+
+class Scoring(Protocol):
+    """What a search needs of a worker, in this process or another."""
+
+    ready: Ready
+
+    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+        """Loads a recipe's merge and scores the model. Raises TrialFailed with the cause."""
+
+    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
+        """Loads a recipe's merge and mines the model for preference pairs."""
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Removes the built models of these parents from the cache."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+OpenWorker = Callable[[WorkerOrder], Scoring]
