@@ -29,6 +29,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from merge_timing import time_merges
+
 from recipesearch.parents.headers import read_checkpoint
 from recipesearch.parents.identify import identify, model_directory
 from recipesearch.parents.memory import weight_bytes
@@ -191,7 +193,7 @@ def _our_cycles(family: Family, kind: Kind, recipes: Sequence[Recipe], tasks: Se
     """Every recipe in one live engine."""
     from recipesearch.engines.opening import open_engine
 
-    steps = _time_merges()
+    steps = time_merges()
     engine = open_engine(family.plan(kind), family.parents, family.parents[0])
     scorer = _scorer(tasks, engine.lm)
     cycles = []
@@ -204,26 +206,6 @@ def _our_cycles(family: Family, kind: Kind, recipes: Sequence[Recipe], tasks: Se
         cycles.append(Cycle({MERGE: merging, LOAD: loading - merging}, score, scores))
     engine.close()
     return cycles
-
-
-def _time_merges() -> list[float]:
-    """A list that from now on gains the seconds of each step of a merge."""
-    from recipesearch.merging.stream import Merger
-
-    original, steps = Merger.stream, list[float]()
-
-    def timed(self: Merger, recipe: Recipe) -> Iterator[Any]:
-        stream = original(self, recipe)
-        while True:
-            begun = time.perf_counter()
-            entry = next(stream, None)
-            steps.append(time.perf_counter() - begun)
-            if entry is None:
-                return
-            yield entry
-
-    Merger.stream = timed  # type: ignore[method-assign]
-    return steps
 
 
 # -- side by side

@@ -28,7 +28,9 @@ from typing import Any
 
 import torch
 import yaml
+from markdown_tables import table_head, table_row
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.generations import generations
@@ -48,7 +50,6 @@ from recipesearch.study.storage import open_storage
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 
-TASKS = ("addition_b", "reading_b")
 SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
 KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
@@ -113,7 +114,7 @@ class Bench:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._tasks = build_zoo(zoo) / "tasks"
         for name in TASKS:
-            self._cut(f"{name}_preference", arguments.items)
+            cut_task(self._tasks / f"{name}_preference.yaml", self._folder, arguments.items)
         self._kept = self._folder / "measured.json"
         self.measured: dict[str, Any] = json.loads(self._kept.read_text()) if self._kept.exists() else {}
 
@@ -132,15 +133,13 @@ class Bench:
         """A study file of this zoo, read."""
         raw = {
             "name": name.replace(" ", "-").replace(",", ""),
-            "parents": {parent: f"zoo@{self._zoo}:{parent}" for parent in ("math", "lang")},
+            "parents": {name: f"zoo@{self._zoo}:{name}" for name in ("math", "lang")},
             "space": {"weights": {"methods": ["linear"], "layer_groups": 4, "own": ["embed", "head"]}},
-            "objectives": [
-                {"task": str(self._tasks / f"{t}_search.yaml"), "metric": "exact_match"} for t in TASKS
-            ],
+            "objectives": objectives(str(self._tasks / f"{t}_search.yaml") for t in TASKS),
             "held_out": [str(self._tasks / f"{t}_held_out.yaml") for t in TASKS],
             "preference": [f"{t}_preference.yaml" for t in TASKS],
             "search": {"sampler": "nsga2", "population": 10, "trials": trials, "seed": self._zoo},
-            "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 600},
+            "engine": {**ENGINE, "batch_size": 600},
             "mutation": {"samples": 2, **mutation},
         }
         path = self._folder / f"{raw['name']}.yaml"
@@ -268,14 +267,6 @@ class Bench:
             "front": len(results.front),
         }
 
-    def _cut(self, stem: str, items: int) -> None:
-        task = yaml.safe_load((self._tasks / f"{stem}.yaml").read_text())
-        lines = Path(task["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()[:items]
-        data = self._folder / f"{stem}.jsonl"
-        data.write_text("\n".join(lines) + "\n")
-        task["dataset_kwargs"]["data_files"]["test"] = str(data)
-        (self._folder / f"{stem}.yaml").write_text(yaml.safe_dump(task))
-
 
 def _over(plan: Plan, name: str) -> Plan:
     """The plan over one parent."""
@@ -328,18 +319,14 @@ def _all_arms(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def _print_arms(found: Sequence[Mapping[str, Any]]) -> None:
-    heads = ["arm", *TASKS, "mean", "each zoo's mean", "passes", "seconds"]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    print(table_head("arm", *TASKS, "mean", "each zoo's mean", "passes", "seconds"))
     for arm in found[0]:
         rows = [arms[arm] for arms in found]
         columns = [[row["held_out"][place] for row in rows] for place in range(len(TASKS))]
         means = [fmean(row["held_out"]) for row in rows]
         cells = [*map(_spread, columns), _spread(means), " ".join(f"{mean:.2f}" for mean in means)]
-        costs = [
-            f"{fmean(row['passes'] for row in rows):,.0f}",
-            f"{fmean(row['seconds'] for row in rows):.0f}",
-        ]
-        print(f"| {' | '.join([arm, *cells, *costs])} |")
+        passes, seconds = (fmean(row[key] for row in rows) for key in ("passes", "seconds"))
+        print(table_row(arm, *cells, f"{passes:,.0f}", f"{seconds:.0f}"))
 
 
 def _print_eras(loop: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> None:
@@ -355,11 +342,11 @@ def _print_eras(loop: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         "bred",
         "built",
     )
-    print(f"\n{loop}:\n\n| era | {' | '.join(keys)} |\n|{'---|' * (len(keys) + 1)}")
+    print(f"\n{loop}:\n\n{table_head('era', *keys)}")
     for number, eras in enumerate(zip(*runs, strict=True), 1):
         values = [fmean(era[key] or 0.0 for era in eras) for key in keys]
         shown = [f"{v / 1e6:.1f} MB" if v > 10_000 else f"{v:.2f}" for v in values]
-        print(f"| {number} | {' | '.join(shown)} |")
+        print(table_row(number, *shown))
 
 
 def _spread(values: Sequence[float]) -> str:

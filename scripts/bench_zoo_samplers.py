@@ -13,7 +13,6 @@ how many recipes each of ours needs to reach the peer's final mean.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +24,11 @@ import numpy as np
 import optuna
 import torch
 import yaml
+from markdown_tables import table_head, table_row
 from mergekit.common import ModelReference
 from mergekit.evo.genome import ModelGenome, ModelGenomeDefinition
 from numpy.typing import NDArray
+from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch import pareto
 from recipesearch.check.preflight import preflight
@@ -92,8 +93,8 @@ class Bench:
 
     def __init__(self, folder: Path, items: int, trials: int) -> None:
         self._folder, self._trials, self._count = folder, trials, 0
-        self._zoo = build_zoo()
-        self._tasks = [_cut(self._zoo, folder, name, items) for name in ("addition_b", "reading_b")]
+        tasks = build_zoo() / "tasks"
+        self._tasks = [str(cut_task(tasks / f"{name}_search.yaml", folder, items)) for name in TASKS]
         plan = self._plan({"methods": ["task_arithmetic"]}, "random", False, 0)
         self.parents = preflight(plan).pool.parents
         self._worker = Worker(plan, self.parents)
@@ -180,21 +181,21 @@ class Bench:
     def _plan(self, weights: Mapping[str, Any], sampler: str, one_number: bool, seed: int) -> Plan:
         self._count += 1
         needs_base = weights["methods"] != ["linear"]
-        parents = {**({"base": "zoo:base"} if needs_base else {}), "math": "zoo:math", "lang": "zoo:lang"}
+        parents = ("base", "math", "lang") if needs_base else ("math", "lang")
         return read_plan(
             {
                 "name": f"bench-{self._count}",
-                "parents": parents,
+                "parents": {name: f"zoo:{name}" for name in parents},
                 "base": "base" if needs_base else None,
                 "space": {"weights": dict(weights)},
-                "objectives": [{"task": task, "metric": "exact_match"} for task in self._tasks],
+                "objectives": objectives(self._tasks),
                 "search": {
                     "sampler": sampler,
                     "trials": self._trials,
                     "seed": seed,
                     "scalarize": [0.5, 0.5] if one_number else None,
                 },
-                "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 300},
+                "engine": ENGINE,
                 "storage": f"sqlite:///{self._folder / 'bench.db'}",
             },
             self._folder,
@@ -233,18 +234,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _cut(zoo: Path, folder: Path, name: str, items: int) -> str:
-    """A search task of the zoo, cut to its first items."""
-    config = yaml.safe_load((zoo / "tasks" / f"{name}_search.yaml").read_text())
-    lines = (zoo / "tasks" / f"{name}_search.jsonl").read_text().splitlines()[:items]
-    assert all(json.loads(line) for line in lines)
-    data = folder / f"{name}.jsonl"
-    data.write_text("\n".join(lines) + "\n")
-    config["dataset_kwargs"]["data_files"] = {config["test_split"]: str(data)}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    return str(folder / f"{name}.yaml")
-
-
 def _best(found: Pairs) -> float:
     return float(found.mean(axis=1).max())
 
@@ -262,13 +251,13 @@ def _print(
 ) -> None:
     stops = [trials // 4, trials // 2, trials]
     goal = float(np.mean([quality(found) for found in runs[peer]]))
-    print(f"\n{title}\n| | {' | '.join(f'after {s}' for s in stops)} | recipes to the peer's {goal:.3f} |")
-    print("|---" * (len(stops) + 2) + "|")
+    print(f"\n{title}")
+    print(table_head("", *(f"after {stop}" for stop in stops), f"recipes to the peer's {goal:.3f}"))
     for name, found in runs.items():
         cells = [_interval([quality(one[:stop]) for one in found]) for stop in stops]
         needed = [_needed(one, quality, goal) for one in found]
         shown = ", ".join("never" if n is None else str(n) for n in needed)
-        print(f"| {name} | {' | '.join(cells)} | {shown} |", flush=True)
+        print(table_row(name, *cells, shown), flush=True)
 
 
 def _needed(found: Pairs, quality: Callable[[Pairs], float], goal: float) -> int | None:

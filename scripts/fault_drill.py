@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from zoo_studies import ENGINE, objectives
 
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import load_plan
@@ -112,19 +113,9 @@ def _plan_file(folder: Path, fault: str, trials: int, arguments: argparse.Namesp
         "parents": {name: f"zoo:{name}" for name in ("base", "math", "lang")},
         "base": "base",
         "space": {"weights": {"methods": ["linear", "task_arithmetic"], "layer_groups": 2}},
-        "objectives": [
-            {"task": f"zoo:tasks/{task}_search.yaml", "metric": "exact_match"}
-            for task in ("addition_b", "reading_b")
-        ],
+        "objectives": objectives(),
         "search": {"sampler": "random", "trials": trials, "seed": 1, "max_failure_rate": 1},
-        "engine": {
-            "kind": arguments.engine,
-            "dtype": "float32",
-            "device": "cpu",
-            "threads": 1,
-            "batch_size": 300,
-            "timeout": arguments.limit,
-        },
+        "engine": {**ENGINE, "kind": arguments.engine, "timeout": arguments.limit},
         "storage": f"sqlite:///{fault}.db",
     }
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
