@@ -2,16 +2,16 @@
 
     python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
 
-Parents math and lang; addition and reading in language B; preference items from the train split. The loop
-with a lax gate, and with a strict one; without population control (and without immigrants, mates and random
-elites); with SFT for its mutations; with settings of mutations that evolve too. The first one's compute is
-then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
-parent, again and again while it helps, (c) the same of their uniform average, (d) the parents' ensemble
-(log-probabilities averaged at each token; no training, two models at each answer). Compute is counted in
-token passes: one token forward is 1, backward 2. The winner of an arm has the best mean of both objectives on
-search items; its held-out scores are printed, with the passes and seconds of the arm. Then, for the loop's
-arms, by era: best mean, diversity, the mutants' share of the front's hypervolume, disk, memory, seconds.
-Prints Markdown. The folder keeps the studies and what was measured: the same command resumes.
+Parents math and lang; addition and reading in language B; preference items from the train split. Arms of
+the loop: a lax gate; a strict gate; no population control (nor immigrants, mates and random elites); SFT
+for the mutations; mutation settings that evolve too. The other arms get the compute of the first arm: (a)
+search over the two parents alone, (b) DPO or SFT of the better parent, repeated while the scores rise, (c)
+the same for the parents' uniform average, (d) the parents' ensemble (log-probabilities averaged at each
+token; no training, two models for each answer). Compute is counted in token passes: 1 for a token forward,
+2 for a token backward. The winner of an arm has the best mean of both objectives on search items; the first
+table gives the winner's held-out scores, and the passes and seconds of the arm. The other tables give, for
+each era of the loop's arms, best mean, diversity, the mutants' share of the front's hypervolume, disk,
+memory and seconds. Prints Markdown. The folder keeps the studies and the figures: the same command resumes.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from recipesearch.zoo import build_zoo
 
 SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
-KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
-PATIENCE = 5  # rounds of tuning that may bring nothing
-LAX: dict[str, Any] = {"significance": 0.5}  # of the gate: small gains are taken on trust
+KEPT, LOOKS = 64, 12  # items and rounds that a training's watch reads, with and without the adapter
+PATIENCE = 5  # rounds of tuning without a better score
+LAX: dict[str, Any] = {"significance": 0.5}  # of the gate: small gains pass
 CONTROLLED: dict[str, Any] = {**LAX, "control": "niching", "immigrants": 4, "mates": 2}
 LOOSE: dict[str, Any] = {**LAX, "control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
 SFT: dict[str, Any] = {"kind": "sft", "learning_rate": 3e-4, "steps": 200}
@@ -107,7 +107,7 @@ class Count:
 
 
 class Bench:
-    """One zoo: its cut tasks, its plans, and what each arm came to."""
+    """One zoo: its cut tasks, its plans, and the figures of each arm."""
 
     def __init__(self, folder: Path, zoo: int, arguments: argparse.Namespace) -> None:
         self._folder, self._zoo, self._arguments = folder / f"zoo{zoo}", zoo, arguments
@@ -130,7 +130,7 @@ class Bench:
         return self.measured[arm]  # type: ignore[no-any-return]
 
     def plans(self, name: str, mutation: Mapping[str, Any], trials: int) -> tuple[Plan, ...]:
-        """A study file of this zoo, read."""
+        """Writes a study file over this zoo, and reads the plans back."""
         raw = {
             "name": name.replace(" ", "-").replace(",", ""),
             "parents": {name: f"zoo@{self._zoo}:{name}" for name in ("math", "lang")},
@@ -147,7 +147,7 @@ class Bench:
         return load_plans(path)
 
     def loop(self, name: str) -> dict[str, Any]:
-        """The loop over eras, and what each was like."""
+        """The loop over eras, and the figures of each era."""
         plans = self.plans(name, {**LOOPS[name], "eras": self._arguments.eras}, self._arguments.trials)
         count, eras = Count(), []
         begun, current = time.monotonic(), str(plans[0].era)
@@ -173,8 +173,8 @@ class Bench:
         return {"passes": count.passes, **self._held_out(*self._best(plan)[1:])}
 
     def tune(self, passes: int, start: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """One model tuned again and again on what it gets wrong, until the compute is spent or ``PATIENCE``
-        rounds have brought nothing; the best of all rounds on search items."""
+        """One model tuned again and again on its mistakes, until the compute is spent or ``PATIENCE`` rounds
+        have passed without a better score. The winner is the best of all rounds on search items."""
         (plan,) = self.plans(f"{start} {settings.get('kind', 'dpo')}", settings, 10)
         assert plan.mutation is not None
         count = Count()
@@ -279,7 +279,7 @@ def _mean(scores: Sequence[Any]) -> float:
 
 @torch.no_grad()
 def _together(models: Sequence[Any], tokenizer: Any, data: Path) -> float:
-    """The share of right answers, exactly as the task asks."""
+    """The share of right answers, as the task counts them."""
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     tokens = torch.tensor([tokenizer(row["prompt"]).input_ids for row in rows])
     length = tokens.shape[1]

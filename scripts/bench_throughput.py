@@ -1,9 +1,10 @@
-"""Scored recipes per minute on the zoo, where a trial's time goes, and what ask and tell cost at length.
+"""Scored recipes per minute on the zoo, the parts of a trial's time, and the cost of ask and tell.
 
     python scripts/bench_throughput.py [--trials 100] [--bookkeeping 2000] [--genes 40]
 
-First a real study, timed part by part inside one process. Then ask and tell alone, with made-up values, up
-to ``--bookkeeping`` trials of ``--genes`` genes on SQLite: medians of the first and the last hundred.
+The first table is of a real study, timed part by part inside one process. The last line is of ask and tell
+alone, with made-up values, for ``--bookkeeping`` trials of ``--genes`` genes on SQLite: medians of the first
+and the last hundred trials.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
     pip install pymoo; python scripts/bench_zoo_samplers.py [--trials 120] [--seeds 3] [--items 100]
 
-Parents math and lang (and base), addition and reading in language B, ITEMS search items each. One number
-(the mean of both): the best value so far; two objectives: the hypervolume from (0, 0). Ours run as studies,
-seeds included. The peers are mergekit-evolve's own genome (layer_granularity 1) under ``cma`` as it sets it
-up (sigma 1/6, no bounds), and pymoo's NSGA-II over mergenetic's genome (one number for each parent and
-parameter, 0 to 1, population 10). Prints the mean and 95% interval over zoo-independent search seeds, and
-how many recipes each of ours needs to reach the peer's final mean.
+Parents math and lang (and base), addition and reading in language B, ITEMS search items each. With one
+number (the mean of both scores) the measure is the best value so far; with two objectives it is the
+hypervolume from (0, 0). Our samplers run as studies, seeds included. The peers are mergekit-evolve's genome
+(layer_granularity 1) under ``cma`` with mergekit-evolve's settings (sigma 1/6, no bounds), and pymoo's
+NSGA-II over mergenetic's genome (one number for each parent and parameter, 0 to 1, population 10). Prints
+the mean and 95% interval over search seeds, and how many recipes each sampler needs to reach the peer's
+final mean.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def main() -> None:
 
 
 class Bench:
-    """One worker for all runs; ours keep their scores in one ledger, which saves time and changes nothing."""
+    """One worker for all runs. Our studies share a ledger, which saves time and changes no score."""
 
     def __init__(self, folder: Path, items: int, trials: int) -> None:
         self._folder, self._trials, self._count = folder, trials, 0
@@ -170,7 +171,7 @@ class Bench:
         return self._scored[recipe.digest]
 
     def _recipe(self, config: Mapping[str, Any]) -> Recipe:
-        """A peer's configuration, in our dtype; it says int8_mask to methods that have none."""
+        """A peer's configuration in our dtype, without int8_mask, which some of its methods do not accept."""
         known = ("merge_method", "models", "slices", "base_model", "parameters")
         kept = {key: _plain(config[key]) for key in known if config.get(key)}
         kept["parameters"] = {k: v for k, v in kept.get("parameters", {}).items() if k != "int8_mask"}
@@ -226,7 +227,7 @@ class _Kept:
 
 
 def _plain(value: Any) -> Any:
-    """mergekit's model references as paths, and nothing where it says None."""
+    """mergekit's model references as paths, without the keys whose value is None."""
     if isinstance(value, Mapping):
         if "model" in value and isinstance(value["model"], Mapping) and "path" in value["model"]:
             return value["model"]["path"]

@@ -1,13 +1,14 @@
-"""Kills a running study with SIGKILL at random moments, resumes it each time, and checks what is left.
+"""Kills a running study with SIGKILL at random moments, resumes it each time, and checks the results.
 
     python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid | --evolve]
 
-With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill
-waits for the change of eras (while there is one to come). With --evolve it has eight, between which winners
-are mutated by DPO, and every third kill waits for a training. Ends with exit code 1 if a finished score was
-lost, changed or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING,
-if the recipes, the parents or the mutants differ from an uninterrupted run's, if the second era's parent is
-no trial of the first, or if the bred parents' folder holds what nothing names.
+With --hybrid the study has two eras, weights and layers, of ``--trials`` trials each, and every fourth kill
+waits for the change of eras, if the change is still to come. With --evolve the study has eight eras,
+between which winners are mutated by DPO, and every third kill waits for a training. Ends with exit code 1
+if a finished score was lost, changed or recomputed; if a ledger key has two rows; if a study misses its
+total; if a trial is left RUNNING; if the recipes, the parents or the mutants differ from those of an
+uninterrupted run; if the second era's parent is no trial of the first era; or if the folder of bred parents
+has an unused file.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ evolve:
 ERAS = {"plain": 1, "hybrid": 2, "evolve": 8}
 _TRAINING = "recipesearch.mutation.training_process"
 _TRAINING_SECONDS = 8.0
-_CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
+_CHANGE_SECONDS = 12.0  # roughly the start of the second era's worker
 
 
 def main() -> int:
@@ -92,7 +93,7 @@ def _plan_file(folder: Path, name: str, arguments: argparse.Namespace) -> Path:
         "objectives": objectives(),
         "search": {"sampler": "nsga2", "population": 8, "trials": arguments.trials, "seed": 3},
         "engine": {**ENGINE, "kind": "transformers"},
-        # One SQLite file each, so that neither study answers the other's recipes from the ledger.
+        # One SQLite file each, so that neither study takes scores from the other's ledger.
         "storage": arguments.storage or f"sqlite:///{name}.db",
     }
     path = folder / f"{name}.yaml"
@@ -228,7 +229,7 @@ def _judge(
 
 
 def _judge_mutants(plain: Path, killed: Path) -> dict[str, bool]:
-    """The mutants of both runs, and whether each file of the bred parents is named by something."""
+    """Whether the mutants of both runs agree, and whether each file of the bred parents is in use."""
     one, other = [_mutants(path) for path in (plain, killed)]
     plan = load_plans(killed)[0]
     files = {path.name for path in plan.bred.iterdir()}
