@@ -1,15 +1,16 @@
-"""What a candidate costs beside its scoring: a merge on disk and a fresh vLLM engine, against a live engine.
+"""The cost of a candidate beside its scoring: a merge on disk and a fresh vLLM engine, against a live engine.
 
     python scripts/bench_cycle.py [--peers 3] [--ours 30] [--threads 1]
 
-The peers' cycle is what searches that merge to disk do for each candidate: mergekit-yaml writes a model; a
-new process starts vLLM on it, builds lm-eval's requests and asks them. They are spared what a careful user
-avoids: vLLM runs in that same process and compiles nothing. Both cycles score the same recipes of the zoo
-(linear and ties in turn) on the same tasks by the same code; the peers get the first ``--peers`` of them.
+The peers' cycle is the cycle of searches that merge to disk. For each candidate mergekit-yaml writes a model;
+a new process starts vLLM on the model, builds lm-eval's requests and sends the requests. As a careful user
+would configure vLLM, the engine runs in that same process and compiles nothing. Both cycles score the same
+recipes of the zoo (linear and ties in turn) on the same tasks with the same code; the peers score only the
+first ``--peers`` recipes.
 
-Then the shares of merge and load in a trial, also for random Llamas of 10M and 100M parameters (float32, 300
-short answers), and how far they are from a floor: the time in which a plain copy moves as many bytes as all
-parents and the merged model have. Prints Markdown.
+The second table gives the shares of merge and load in a trial, also for random Llamas of 10M and 100M
+parameters (float32, 300 short answers). Its floor is the time in which a plain copy moves as many bytes as
+all parents and the merged model have. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal, NamedTuple, TypeVar
+
+from merge_timing import time_merges
 
 from recipesearch.parents.headers import read_checkpoint
 from recipesearch.parents.identify import identify, model_directory
@@ -66,11 +69,11 @@ class Family:
     threads: int
 
     def plan(self, kind: Kind) -> EnginePlan:
-        """The engine that the family's recipes live in."""
+        """The plan of the engine that hosts the family's recipes."""
         return EnginePlan(kind=kind, dtype="float32", device="cpu", threads=self.threads, batch_size=BATCH)
 
     def recipes(self, count: int) -> list[Recipe]:
-        """Recipes of all parents with random weights (and densities), by the methods in turn."""
+        """Recipes of all parents with random weights (and densities); the methods alternate."""
         draw = random.Random(0)
         return [self._recipe(METHODS[number % len(METHODS)], draw) for number in range(count)]
 
@@ -84,7 +87,7 @@ class Family:
 
 
 class Cycle(NamedTuple):
-    """One candidate: the seconds of each part beside the scoring, those of the scoring, and its scores."""
+    """One candidate: the seconds of each part beside the scoring, the seconds of the scoring, the scores."""
 
     parts: dict[str, float]
     score: float
@@ -124,7 +127,7 @@ def _family(name: str, folders: Sequence[Path], threads: int) -> Family:
 
 
 def _in_new_process(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-    """What a function returns in a Python of its own, and the seconds from that one's start to its end."""
+    """A function's result in a new Python process, and the seconds from the process's start to its end."""
     begun = time.perf_counter()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         result = pool.submit(function, *arguments).result()
@@ -161,7 +164,7 @@ def _peers_cycle(family: Family, recipe: Recipe) -> Cycle:
 
 
 def _score_folder(family: Family, folder: Path) -> Cycle:
-    """A vLLM of its own for a model folder, with the arguments that the live engine gives its own."""
+    """Scores a model folder in a new vLLM engine, with the arguments of our live engine."""
     from recipesearch.engines.vllm_options import engine_arguments, prepare_process
 
     prepare_process("cpu", family.threads)
@@ -188,10 +191,10 @@ def _score_folder(family: Family, folder: Path) -> Cycle:
 
 
 def _our_cycles(family: Family, kind: Kind, recipes: Sequence[Recipe], tasks: Sequence[str]) -> list[Cycle]:
-    """Every recipe in one live engine."""
+    """Scores every recipe in one live engine."""
     from recipesearch.engines.opening import open_engine
 
-    steps = _time_merges()
+    steps = time_merges()
     engine = open_engine(family.plan(kind), family.parents, family.parents[0])
     scorer = _scorer(tasks, engine.lm)
     cycles = []
@@ -204,26 +207,6 @@ def _our_cycles(family: Family, kind: Kind, recipes: Sequence[Recipe], tasks: Se
         cycles.append(Cycle({MERGE: merging, LOAD: loading - merging}, score, scores))
     engine.close()
     return cycles
-
-
-def _time_merges() -> list[float]:
-    """A list that from now on gains the seconds of each step of a merge."""
-    from recipesearch.merging.stream import Merger
-
-    original, steps = Merger.stream, list[float]()
-
-    def timed(self: Merger, recipe: Recipe) -> Iterator[Any]:
-        stream = original(self, recipe)
-        while True:
-            begun = time.perf_counter()
-            entry = next(stream, None)
-            steps.append(time.perf_counter() - begun)
-            if entry is None:
-                return
-            yield entry
-
-    Merger.stream = timed  # type: ignore[method-assign]
-    return steps
 
 
 # -- side by side
@@ -274,7 +257,7 @@ def _items(theirs: Cycle, mine: Cycle) -> Iterator[tuple[object, object]]:
 
 
 def _print_shares(family: Family) -> None:
-    """Medians over the rounds, the first round aside, which opens files and fills caches."""
+    """Medians over the rounds without the first, which opens files and fills caches."""
     recipes = family.recipes(len(METHODS) * (1 + ROUNDS))
     cycles, _ = _in_new_process(_our_cycles, family, "vllm", recipes, TASKS[:1])
     plain, _ = _in_new_process(_our_cycles, family, "transformers", recipes, ())
@@ -291,13 +274,13 @@ def _print_shares(family: Family) -> None:
 
 
 def _bytes_moved(family: Family) -> int:
-    """What the parents hold, read once, and the merge, written once."""
+    """Bytes of all parents, read once, and of the merge, written once."""
     sizes = [weight_bytes(read_checkpoint(model_directory(parent)), "float32") for parent in family.parents]
     return sum(sizes) + sizes[0]
 
 
 def _bandwidth(threads: int) -> float:
-    """Bytes a second that a copy reads and writes, the best of several."""
+    """Bytes per second that a copy reads and writes: the best of ten copies."""
     import torch
 
     torch.set_num_threads(threads)
@@ -307,7 +290,7 @@ def _bandwidth(threads: int) -> float:
 
 
 def _write_llamas(name: str, scratch: Path) -> list[Path]:
-    """Three random models, who know the zoo's tokens."""
+    """Three random models with the zoo's tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

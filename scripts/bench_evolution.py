@@ -2,16 +2,16 @@
 
     python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
 
-Parents math and lang; addition and reading in language B; preference items from the train split. The loop
-with a lax gate, and with a strict one; without population control (and without immigrants, mates and random
-elites); with SFT for its mutations; with settings of mutations that evolve too. The first one's compute is
-then that of: (a) search over the two parents alone, (b) DPO or SFT of the better
-parent, again and again while it helps, (c) the same of their uniform average, (d) the parents' ensemble
-(log-probabilities averaged at each token; no training, two models at each answer). Compute is counted in
-token passes: one token forward is 1, backward 2. The winner of an arm has the best mean of both objectives on
-search items; its held-out scores are printed, with the passes and seconds of the arm. Then, for the loop's
-arms, by era: best mean, diversity, the mutants' share of the front's hypervolume, disk, memory, seconds.
-Prints Markdown. The folder keeps the studies and what was measured: the same command resumes.
+Parents math and lang; addition and reading in language B; preference items from the train split. Arms of
+the loop: a lax gate; a strict gate; no population control (nor immigrants, mates and random elites); SFT
+for the mutations; mutation settings that evolve too. The other arms get the compute of the first arm: (a)
+search over the two parents alone, (b) DPO or SFT of the better parent, repeated while the scores rise, (c)
+the same for the parents' uniform average, (d) the parents' ensemble (log-probabilities averaged at each
+token; no training, two models for each answer). Compute is counted in token passes: 1 for a token forward,
+2 for a token backward. The winner of an arm has the best mean of both objectives on search items; the first
+table gives the winner's held-out scores, and the passes and seconds of the arm. The other tables give, for
+each era of the loop's arms, best mean, diversity, the mutants' share of the front's hypervolume, disk,
+memory and seconds. Prints Markdown. The folder keeps the studies and the figures: the same command resumes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from typing import Any
 
 import torch
 import yaml
+from markdown_tables import table_head, table_row
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.generations import generations
@@ -48,12 +50,11 @@ from recipesearch.study.storage import open_storage
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 
-TASKS = ("addition_b", "reading_b")
 SEARCH_ITEMS = 600  # of both tasks
 TOKENS = 10  # of an item: a prompt of seven, an answer of three
-KEPT, LOOKS = 64, 12  # what a training's watch reads, with and without the adapter
-PATIENCE = 5  # rounds of tuning that may bring nothing
-LAX: dict[str, Any] = {"significance": 0.5}  # of the gate: small gains are taken on trust
+KEPT, LOOKS = 64, 12  # items and rounds that a training's watch reads, with and without the adapter
+PATIENCE = 5  # rounds of tuning without a better score
+LAX: dict[str, Any] = {"significance": 0.5}  # of the gate: small gains pass
 CONTROLLED: dict[str, Any] = {**LAX, "control": "niching", "immigrants": 4, "mates": 2}
 LOOSE: dict[str, Any] = {**LAX, "control": "none", "immigrants": 0, "mates": 0, "random": 0.0}
 SFT: dict[str, Any] = {"kind": "sft", "learning_rate": 3e-4, "steps": 200}
@@ -106,14 +107,14 @@ class Count:
 
 
 class Bench:
-    """One zoo: its cut tasks, its plans, and what each arm came to."""
+    """One zoo: its cut tasks, its plans, and the figures of each arm."""
 
     def __init__(self, folder: Path, zoo: int, arguments: argparse.Namespace) -> None:
         self._folder, self._zoo, self._arguments = folder / f"zoo{zoo}", zoo, arguments
         self._folder.mkdir(parents=True, exist_ok=True)
         self._tasks = build_zoo(zoo) / "tasks"
         for name in TASKS:
-            self._cut(f"{name}_preference", arguments.items)
+            cut_task(self._tasks / f"{name}_preference.yaml", self._folder, arguments.items)
         self._kept = self._folder / "measured.json"
         self.measured: dict[str, Any] = json.loads(self._kept.read_text()) if self._kept.exists() else {}
 
@@ -129,18 +130,16 @@ class Bench:
         return self.measured[arm]  # type: ignore[no-any-return]
 
     def plans(self, name: str, mutation: Mapping[str, Any], trials: int) -> tuple[Plan, ...]:
-        """A study file of this zoo, read."""
+        """Writes a study file over this zoo, and reads the plans back."""
         raw = {
             "name": name.replace(" ", "-").replace(",", ""),
-            "parents": {parent: f"zoo@{self._zoo}:{parent}" for parent in ("math", "lang")},
+            "parents": {name: f"zoo@{self._zoo}:{name}" for name in ("math", "lang")},
             "space": {"weights": {"methods": ["linear"], "layer_groups": 4, "own": ["embed", "head"]}},
-            "objectives": [
-                {"task": str(self._tasks / f"{t}_search.yaml"), "metric": "exact_match"} for t in TASKS
-            ],
+            "objectives": objectives(str(self._tasks / f"{t}_search.yaml") for t in TASKS),
             "held_out": [str(self._tasks / f"{t}_held_out.yaml") for t in TASKS],
             "preference": [f"{t}_preference.yaml" for t in TASKS],
             "search": {"sampler": "nsga2", "population": 10, "trials": trials, "seed": self._zoo},
-            "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 600},
+            "engine": {**ENGINE, "batch_size": 600},
             "mutation": {"samples": 2, **mutation},
         }
         path = self._folder / f"{raw['name']}.yaml"
@@ -148,7 +147,7 @@ class Bench:
         return load_plans(path)
 
     def loop(self, name: str) -> dict[str, Any]:
-        """The loop over eras, and what each was like."""
+        """The loop over eras, and the figures of each era."""
         plans = self.plans(name, {**LOOPS[name], "eras": self._arguments.eras}, self._arguments.trials)
         count, eras = Count(), []
         begun, current = time.monotonic(), str(plans[0].era)
@@ -174,8 +173,8 @@ class Bench:
         return {"passes": count.passes, **self._held_out(*self._best(plan)[1:])}
 
     def tune(self, passes: int, start: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """One model tuned again and again on what it gets wrong, until the compute is spent or ``PATIENCE``
-        rounds have brought nothing; the best of all rounds on search items."""
+        """One model tuned again and again on its mistakes, until the compute is spent or ``PATIENCE`` rounds
+        have passed without a better score. The winner is the best of all rounds on search items."""
         (plan,) = self.plans(f"{start} {settings.get('kind', 'dpo')}", settings, 10)
         assert plan.mutation is not None
         count = Count()
@@ -268,14 +267,6 @@ class Bench:
             "front": len(results.front),
         }
 
-    def _cut(self, stem: str, items: int) -> None:
-        task = yaml.safe_load((self._tasks / f"{stem}.yaml").read_text())
-        lines = Path(task["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()[:items]
-        data = self._folder / f"{stem}.jsonl"
-        data.write_text("\n".join(lines) + "\n")
-        task["dataset_kwargs"]["data_files"]["test"] = str(data)
-        (self._folder / f"{stem}.yaml").write_text(yaml.safe_dump(task))
-
 
 def _over(plan: Plan, name: str) -> Plan:
     """The plan over one parent."""
@@ -288,7 +279,7 @@ def _mean(scores: Sequence[Any]) -> float:
 
 @torch.no_grad()
 def _together(models: Sequence[Any], tokenizer: Any, data: Path) -> float:
-    """The share of right answers, exactly as the task asks."""
+    """The share of right answers, as the task counts them."""
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     tokens = torch.tensor([tokenizer(row["prompt"]).input_ids for row in rows])
     length = tokens.shape[1]
@@ -328,18 +319,14 @@ def _all_arms(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def _print_arms(found: Sequence[Mapping[str, Any]]) -> None:
-    heads = ["arm", *TASKS, "mean", "each zoo's mean", "passes", "seconds"]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    print(table_head("arm", *TASKS, "mean", "each zoo's mean", "passes", "seconds"))
     for arm in found[0]:
         rows = [arms[arm] for arms in found]
         columns = [[row["held_out"][place] for row in rows] for place in range(len(TASKS))]
         means = [fmean(row["held_out"]) for row in rows]
         cells = [*map(_spread, columns), _spread(means), " ".join(f"{mean:.2f}" for mean in means)]
-        costs = [
-            f"{fmean(row['passes'] for row in rows):,.0f}",
-            f"{fmean(row['seconds'] for row in rows):.0f}",
-        ]
-        print(f"| {' | '.join([arm, *cells, *costs])} |")
+        passes, seconds = (fmean(row[key] for row in rows) for key in ("passes", "seconds"))
+        print(table_row(arm, *cells, f"{passes:,.0f}", f"{seconds:.0f}"))
 
 
 def _print_eras(loop: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> None:
@@ -355,11 +342,11 @@ def _print_eras(loop: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         "bred",
         "built",
     )
-    print(f"\n{loop}:\n\n| era | {' | '.join(keys)} |\n|{'---|' * (len(keys) + 1)}")
+    print(f"\n{loop}:\n\n{table_head('era', *keys)}")
     for number, eras in enumerate(zip(*runs, strict=True), 1):
         values = [fmean(era[key] or 0.0 for era in eras) for key in keys]
         shown = [f"{v / 1e6:.1f} MB" if v > 10_000 else f"{v:.2f}" for v in values]
-        print(f"| {number} | {' | '.join(shown)} |")
+        print(table_row(number, *shown))
 
 
 def _spread(values: Sequence[float]) -> str:

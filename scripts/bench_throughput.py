@@ -1,9 +1,10 @@
-"""Scored recipes per minute on the zoo, where a trial's time goes, and what ask and tell cost at length.
+"""Scored recipes per minute on the zoo, the parts of a trial's time, and the cost of ask and tell.
 
     python scripts/bench_throughput.py [--trials 100] [--bookkeeping 2000] [--genes 40]
 
-First a real study, timed part by part inside one process. Then ask and tell alone, with made-up values, up
-to ``--bookkeeping`` trials of ``--genes`` genes on SQLite: medians of the first and the last hundred.
+The first table is of a real study, timed part by part inside one process. The last line is of ask and tell
+alone, with made-up values, for ``--bookkeeping`` trials of ``--genes`` genes on SQLite: medians of the first
+and the last hundred trials.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from statistics import median
 from typing import Any
 
 import optuna
+from merge_timing import time_merges
 from optuna.distributions import FloatDistribution
+from zoo_studies import ENGINE, objectives
 
 from recipesearch.engines.transformers import TransformersEngine
-from recipesearch.merging.stream import Merger
 from recipesearch.plan import SearchPlan, read_plan
 from recipesearch.samplers.per_trial import PerTrialSampler
 from recipesearch.scoring.scorer import Scorer
@@ -53,11 +55,11 @@ def _real_study(folder: Path, trials: int) -> None:
         (Study, "tell", "tell"),
     ):
         _time_calls(owner, name, spent, part)
-    _time_stream(spent)
+    merging = time_merges()
     begun = time.perf_counter()
     results = search.run(read_plan(_plan(trials), folder, "benchmark"), open_worker=Worker)
     whole = time.perf_counter() - begun
-    spent["merge"] = spent.pop("stream")
+    spent["merge"] = sum(merging)
     spent["load"] = spent.pop("merge and load") - spent["merge"]
     busy = sum(spent.values())
     genes = len(results.identity["genes"])
@@ -73,12 +75,9 @@ def _plan(trials: int) -> dict[str, Any]:
         "name": "throughput",
         "parents": {"math": "zoo:math", "lang": "zoo:lang"},
         "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 4, "own": ["embed", "head"]}},
-        "objectives": [
-            {"task": f"zoo:tasks/{name}_search.yaml", "metric": "exact_match"}
-            for name in ("addition_b", "reading_b")
-        ],
+        "objectives": objectives(),
         "search": {"sampler": "nsga2", "trials": trials},
-        "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 300},
+        "engine": ENGINE,
     }
 
 
@@ -93,22 +92,6 @@ def _time_calls(owner: Any, name: str, spent: dict[str, float], part: str) -> No
             spent[part] += time.perf_counter() - begun
 
     setattr(owner, name, timed)
-
-
-def _time_stream(spent: dict[str, float]) -> None:
-    original = Merger.stream
-
-    def timed(self: Merger, recipe: Any) -> Any:
-        stream = original(self, recipe)
-        while True:
-            begun = time.perf_counter()
-            entry = next(stream, None)
-            spent["stream"] += time.perf_counter() - begun
-            if entry is None:
-                return
-            yield entry
-
-    Merger.stream = timed  # type: ignore[method-assign]
 
 
 def _bookkeeping(folder: Path, trials: int, genes: int) -> None:

@@ -2,18 +2,18 @@
 
     pip install pymoo; python scripts/bench_zoo_samplers.py [--trials 120] [--seeds 3] [--items 100]
 
-Parents math and lang (and base), addition and reading in language B, ITEMS search items each. One number
-(the mean of both): the best value so far; two objectives: the hypervolume from (0, 0). Ours run as studies,
-seeds included. The peers are mergekit-evolve's own genome (layer_granularity 1) under ``cma`` as it sets it
-up (sigma 1/6, no bounds), and pymoo's NSGA-II over mergenetic's genome (one number for each parent and
-parameter, 0 to 1, population 10). Prints the mean and 95% interval over zoo-independent search seeds, and
-how many recipes each of ours needs to reach the peer's final mean.
+Parents math and lang (and base), addition and reading in language B, ITEMS search items each. With one
+number (the mean of both scores) the measure is the best value so far; with two objectives it is the
+hypervolume from (0, 0). Our samplers run as studies, seeds included. The peers are mergekit-evolve's genome
+(layer_granularity 1) under ``cma`` with mergekit-evolve's settings (sigma 1/6, no bounds), and pymoo's
+NSGA-II over mergenetic's genome (one number for each parent and parameter, 0 to 1, population 10). Prints
+the mean and 95% interval over search seeds, and how many recipes each sampler needs to reach the peer's
+final mean.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +25,11 @@ import numpy as np
 import optuna
 import torch
 import yaml
+from markdown_tables import table_head, table_row
 from mergekit.common import ModelReference
 from mergekit.evo.genome import ModelGenome, ModelGenomeDefinition
 from numpy.typing import NDArray
+from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch import pareto
 from recipesearch.check.preflight import preflight
@@ -88,12 +90,12 @@ def main() -> None:
 
 
 class Bench:
-    """One worker for all runs; ours keep their scores in one ledger, which saves time and changes nothing."""
+    """One worker for all runs. Our studies share a ledger, which saves time and changes no score."""
 
     def __init__(self, folder: Path, items: int, trials: int) -> None:
         self._folder, self._trials, self._count = folder, trials, 0
-        self._zoo = build_zoo()
-        self._tasks = [_cut(self._zoo, folder, name, items) for name in ("addition_b", "reading_b")]
+        tasks = build_zoo() / "tasks"
+        self._tasks = [str(cut_task(tasks / f"{name}_search.yaml", folder, items)) for name in TASKS]
         plan = self._plan({"methods": ["task_arithmetic"]}, "random", False, 0)
         self.parents = preflight(plan).pool.parents
         self._worker = Worker(plan, self.parents)
@@ -169,7 +171,7 @@ class Bench:
         return self._scored[recipe.digest]
 
     def _recipe(self, config: Mapping[str, Any]) -> Recipe:
-        """A peer's configuration, in our dtype; it says int8_mask to methods that have none."""
+        """A peer's configuration in our dtype, without int8_mask, which some of its methods do not accept."""
         known = ("merge_method", "models", "slices", "base_model", "parameters")
         kept = {key: _plain(config[key]) for key in known if config.get(key)}
         kept["parameters"] = {k: v for k, v in kept.get("parameters", {}).items() if k != "int8_mask"}
@@ -180,21 +182,21 @@ class Bench:
     def _plan(self, weights: Mapping[str, Any], sampler: str, one_number: bool, seed: int) -> Plan:
         self._count += 1
         needs_base = weights["methods"] != ["linear"]
-        parents = {**({"base": "zoo:base"} if needs_base else {}), "math": "zoo:math", "lang": "zoo:lang"}
+        parents = ("base", "math", "lang") if needs_base else ("math", "lang")
         return read_plan(
             {
                 "name": f"bench-{self._count}",
-                "parents": parents,
+                "parents": {name: f"zoo:{name}" for name in parents},
                 "base": "base" if needs_base else None,
                 "space": {"weights": dict(weights)},
-                "objectives": [{"task": task, "metric": "exact_match"} for task in self._tasks],
+                "objectives": objectives(self._tasks),
                 "search": {
                     "sampler": sampler,
                     "trials": self._trials,
                     "seed": seed,
                     "scalarize": [0.5, 0.5] if one_number else None,
                 },
-                "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 300},
+                "engine": ENGINE,
                 "storage": f"sqlite:///{self._folder / 'bench.db'}",
             },
             self._folder,
@@ -225,24 +227,12 @@ class _Kept:
 
 
 def _plain(value: Any) -> Any:
-    """mergekit's model references as paths, and nothing where it says None."""
+    """mergekit's model references as paths, without the keys whose value is None."""
     if isinstance(value, Mapping):
         if "model" in value and isinstance(value["model"], Mapping) and "path" in value["model"]:
             return value["model"]["path"]
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _cut(zoo: Path, folder: Path, name: str, items: int) -> str:
-    """A search task of the zoo, cut to its first items."""
-    config = yaml.safe_load((zoo / "tasks" / f"{name}_search.yaml").read_text())
-    lines = (zoo / "tasks" / f"{name}_search.jsonl").read_text().splitlines()[:items]
-    assert all(json.loads(line) for line in lines)
-    data = folder / f"{name}.jsonl"
-    data.write_text("\n".join(lines) + "\n")
-    config["dataset_kwargs"]["data_files"] = {config["test_split"]: str(data)}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    return str(folder / f"{name}.yaml")
 
 
 def _best(found: Pairs) -> float:
@@ -262,13 +252,13 @@ def _print(
 ) -> None:
     stops = [trials // 4, trials // 2, trials]
     goal = float(np.mean([quality(found) for found in runs[peer]]))
-    print(f"\n{title}\n| | {' | '.join(f'after {s}' for s in stops)} | recipes to the peer's {goal:.3f} |")
-    print("|---" * (len(stops) + 2) + "|")
+    print(f"\n{title}")
+    print(table_head("", *(f"after {stop}" for stop in stops), f"recipes to the peer's {goal:.3f}"))
     for name, found in runs.items():
         cells = [_interval([quality(one[:stop]) for one in found]) for stop in stops]
         needed = [_needed(one, quality, goal) for one in found]
         shown = ", ".join("never" if n is None else str(n) for n in needed)
-        print(f"| {name} | {' | '.join(cells)} | {shown} |", flush=True)
+        print(table_row(name, *cells, shown), flush=True)
 
 
 def _needed(found: Pairs, quality: Callable[[Pairs], float], goal: float) -> int | None:

@@ -1,11 +1,12 @@
-"""Random genomes in quantity: every one expresses a recipe that mergekit takes, and some are really merged.
+"""Expresses random genomes in quantity: mergekit must accept every recipe, and some recipes are merged.
 
     python scripts/check_spaces.py [--genomes 10000] [--merges 300]
 
-For each space, of all twenty methods among them: the genome expresses the same digest twice, mergekit reads
-the recipe, accepts its inputs, knows every parameter by name and takes every value, resolved for tensors
-of all kinds in every slice (its configuration model alone accepts unknown names and any value). The merges
-are spread over the spaces, of random Llamas of 4 layers; each must be finite and whole. Exit code 1 if not.
+Every space is of all twenty methods. Each genome must express the same digest twice. mergekit must read the
+recipe, accept its inputs and every parameter name, and accept every value, resolved for tensors of all kinds
+in every slice (mergekit's configuration model alone accepts unknown names and any value). The merges, of
+random Llamas of 4 layers, are spread over the spaces; each must be finite and complete. Ends with exit code 1
+if any check fails.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _require_taken(recipe: Recipe) -> None:
 
 
 def _require_coupled(method: str, values: Mapping[str, Any]) -> None:
-    """What mergekit's kernels refuse, or answer with nonsense (sparsify.py)."""
+    """Excludes values that mergekit's kernels reject or answer with nonsense (sparsify.py)."""
     density = values.get("density", 1.0)
     if method.startswith("della") and 0 < density < 1:
         assert 0 < density - values["epsilon"] <= density + values["epsilon"] < 1

@@ -1,12 +1,12 @@
-"""Injects faults into the worker of a running study, and checks that each costs one trial and nothing more.
+"""Injects faults into the worker of a running study, and checks that each fault costs exactly one trial.
 
     python scripts/fault_drill.py [--times 20] [--engine vllm] [--limit 20]
 
 Four faults: a crash (SIGSEGV), a hang (SIGSTOP), out of memory (an allocation beyond a limit set on the
-process), and a merge that raises half-way. Each befalls ``--times`` recipes of a study, every second one;
-then the supervisor itself is killed. Ends with exit code 1 unless every such trial is failed with its cause
-within the limit + 30 s, every other recipe scores what it scores in a study without faults, and no process
-and no shared memory is left behind.
+process), and a merge that raises half-way. Each fault hits every second recipe of a study, ``--times``
+recipes in all; then the supervisor itself is killed. Ends with exit code 1 unless every such trial fails
+with its cause within the limit + 30 s, every other recipe scores the same as in a study without faults, and
+no process and no shared memory remains.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from zoo_studies import ENGINE, objectives
 
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import load_plan
@@ -45,8 +46,8 @@ CAUSES = {
 _TENSORS_BEFORE = 11  # within a layer, between its fused projections
 _GIB = 1 << 30
 _BEFORE = set(map(str, Path("/dev/shm").iterdir()))
-_STRANGERS_SECONDS = 10.0
-_OURS = "FAULT_DRILL", str(os.getpid())  # in the environment of all that the drill starts
+_OTHERS_SECONDS = 10.0
+_OURS = "FAULT_DRILL", str(os.getpid())  # in the environment of every process of the drill
 
 
 def main() -> int:
@@ -78,13 +79,13 @@ def _arguments() -> argparse.Namespace:
 
 
 class _Watched(Supervised):
-    """Notes how long each failed candidate took to be closed, and what it left."""
+    """Records the seconds until each failed candidate was closed, and the remains of its worker."""
 
     seconds: list[float]
     left: list[str]
 
     def score(self, recipe: Any, held_out: bool = False) -> Any:
-        # A new one for another candidate's loss is not this one's time.
+        # A restart after another candidate's fault does not count as time of this candidate.
         group, begun = (self._group or self._start_again()).number, time.monotonic()
         try:
             return super().score(recipe, held_out)
@@ -98,7 +99,7 @@ class _Watched(Supervised):
 def _study(
     folder: Path, fault: str, trials: int, arguments: argparse.Namespace
 ) -> tuple[Results, type[_Watched]]:
-    """A study, every second recipe of which meets the fault. ``random`` proposes the same ones to all."""
+    """A study with the fault in every second recipe. ``random`` proposes the same recipes for every fault."""
     plan = load_plan(_plan_file(folder, fault, trials, arguments))
     command = [sys.executable, __file__, "--worker", fault, str(folder / f"{fault}.count")]
     watched = type("Watched", (_Watched,), {"seconds": [], "left": []})
@@ -112,19 +113,9 @@ def _plan_file(folder: Path, fault: str, trials: int, arguments: argparse.Namesp
         "parents": {name: f"zoo:{name}" for name in ("base", "math", "lang")},
         "base": "base",
         "space": {"weights": {"methods": ["linear", "task_arithmetic"], "layer_groups": 2}},
-        "objectives": [
-            {"task": f"zoo:tasks/{task}_search.yaml", "metric": "exact_match"}
-            for task in ("addition_b", "reading_b")
-        ],
+        "objectives": objectives(),
         "search": {"sampler": "random", "trials": trials, "seed": 1, "max_failure_rate": 1},
-        "engine": {
-            "kind": arguments.engine,
-            "dtype": "float32",
-            "device": "cpu",
-            "threads": 1,
-            "batch_size": 300,
-            "timeout": arguments.limit,
-        },
+        "engine": {**ENGINE, "kind": arguments.engine, "timeout": arguments.limit},
         "storage": f"sqlite:///{fault}.db",
     }
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
@@ -190,26 +181,26 @@ def _children(process: int) -> list[int]:
 
 
 def _segments() -> list[str]:
-    """The shared memory that was not there when the drill began and that no stranger has mapped.
+    """The shared memory that is new since the start of the drill and not mapped by unrelated processes.
 
-    Strangers' processes come and go, and some make a file before they map it: what goes within seconds is no
-    remains of ours.
+    Unrelated processes come and go, and some create a file before they map the file. A file that disappears
+    within seconds is therefore not counted.
     """
-    until = time.monotonic() + _STRANGERS_SECONDS
-    while left := sorted(set(map(str, Path("/dev/shm").iterdir())) - _BEFORE - _held_by_strangers()):
+    until = time.monotonic() + _OTHERS_SECONDS
+    while left := sorted(set(map(str, Path("/dev/shm").iterdir())) - _BEFORE - _held_by_others()):
         if time.monotonic() > until:
             break
         time.sleep(0.2)
     return left
 
 
-def _held_by_strangers() -> set[str]:
-    """What processes that neither are the drill nor descend from it have mapped of the shared memory."""
+def _held_by_others() -> set[str]:
+    """The shared memory that processes outside the drill and its descendants have mapped."""
     found, ours = set[str](), "=".join(_OURS).encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            told = (process / "environ").read_bytes().split(b"\0")
-            if ours not in told and process.name != str(os.getpid()):
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if ours not in environment and process.name != str(os.getpid()):
                 lines = os.fsdecode((process / "maps").read_bytes()).splitlines()
                 found |= {"/dev/shm/" + line.partition(" /dev/shm/")[2] for line in lines}
     return found

@@ -1,13 +1,14 @@
-"""Kills a running study with SIGKILL at random moments, resumes it each time, and checks what is left.
+"""Kills a running study with SIGKILL at random moments, resumes it each time, and checks the results.
 
     python scripts/kill_drill.py [--kills 20] [--trials 120] [--seed 0] [--storage URL] [--hybrid | --evolve]
 
-With --hybrid the study has two eras, weights and layers, of so many trials each, and every fourth kill
-waits for the change of eras (while there is one to come). With --evolve it has eight, between which winners
-are mutated by DPO, and every third kill waits for a training. Ends with exit code 1 if a finished score was
-lost, changed or recomputed, if a ledger key has two rows, if a total is missed, if a trial is left RUNNING,
-if the recipes, the parents or the mutants differ from an uninterrupted run's, if the second era's parent is
-no trial of the first, or if the bred parents' folder holds what nothing names.
+With --hybrid the study has two eras, weights and layers, of ``--trials`` trials each, and every fourth kill
+waits for the change of eras, if the change is still to come. With --evolve the study has eight eras,
+between which winners are mutated by DPO, and every third kill waits for a training. Ends with exit code 1
+if a finished score was lost, changed or recomputed; if a ledger key has two rows; if a study misses its
+total; if a trial is left RUNNING; if the recipes, the parents or the mutants differ from those of an
+uninterrupted run; if the second era's parent is no trial of the first era; or if the folder of bred parents
+has an unused file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
+import yaml
+from zoo_studies import ENGINE, objectives
 
 from recipesearch.errors import StudyError
 from recipesearch.plan import load_plans
@@ -31,63 +34,41 @@ from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results, open_stored
 from recipesearch.study.storage import open_storage
 
-PLAN = """
-name: {name}
-parents: {{base: "zoo:base", math: "zoo:math", lang: "zoo:lang"}}
-base: base
-space: {{weights: {{methods: [linear, task_arithmetic, dare_ties, slerp], parents: subset, layer_groups: 2}}}}
-objectives:
-  - {{task: "zoo:tasks/addition_b_search.yaml", metric: exact_match}}
-  - {{task: "zoo:tasks/reading_b_search.yaml", metric: exact_match}}
-search: {{sampler: nsga2, population: 8, trials: {trials}, seed: 3}}
-engine: {{kind: transformers, dtype: float32, device: cpu, threads: 1, batch_size: 300}}
-storage: {storage}
+SECTIONS = """
+plain:
+  parents: {base: "zoo:base", math: "zoo:math", lang: "zoo:lang"}
+  base: base
+  space: {weights: {methods: [linear, task_arithmetic, dare_ties, slerp], parents: subset, layer_groups: 2}}
+hybrid:
+  parents: {math: "zoo:math", lang: "zoo:lang"}
+  eras:
+    - {name: weights, space: {weights: {methods: [linear, slerp], layer_groups: 4}}}
+    - name: layers
+      parents: {winner: "front:knee", math: "zoo:math", lang: "zoo:lang"}
+      space: {layers: {depth: [3, 7], scale: [0.6, 1.4]}}
+evolve:
+  parents: {math: "zoo:math", lang: "zoo:lang"}
+  space: {weights: {methods: [linear], layer_groups: 4}}
+  preference: ["zoo:tasks/addition_b_preference.yaml"]
+  mutation: {eras: 8, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, steps: 40, immigrants: 2}
 """
-
-
-HYBRID = """
-name: {name}
-parents: {{math: "zoo:math", lang: "zoo:lang"}}
-eras:
-  - {{name: weights, space: {{weights: {{methods: [linear, slerp], layer_groups: 4}}}}}}
-  - name: layers
-    parents: {{winner: "front:knee", math: "zoo:math", lang: "zoo:lang"}}
-    space: {{layers: {{depth: [3, 7], scale: [0.6, 1.4]}}}}
-"""
-EVOLVE = """
-name: {name}
-parents: {{math: "zoo:math", lang: "zoo:lang"}}
-space: {{weights: {{methods: [linear], layer_groups: 4}}}}
-preference: ["zoo:tasks/addition_b_preference.yaml"]
-mutation: {{eras: 8, elites: 3, mutants: 1, pool: 5, pairs: 128, samples: 2, steps: 40, immigrants: 2}}
-"""
-HEADS = {"hybrid": HYBRID, "evolve": EVOLVE}
 ERAS = {"plain": 1, "hybrid": 2, "evolve": 8}
 _TRAINING = "recipesearch.mutation.training_process"
 _TRAINING_SECONDS = 8.0
-_CHANGE_SECONDS = 12.0  # about what the second era's worker takes to stand
+_CHANGE_SECONDS = 12.0  # roughly the start of the second era's worker
 
 
 def main() -> int:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="kill-drill-") as folder:
-        storage = arguments.storage or "sqlite:///drill.db"
-        plans = {}
-        for name in ("drill-plain", "drill-killed"):
-            plans[name] = Path(folder, f"{name}.yaml")
-            text = PLAN.format(name=name, trials=arguments.trials, storage=storage)
-            if arguments.kind != "plain":
-                text = HEADS[arguments.kind].format(name=name) + text[text.index("objectives") :]
-            # Apart, so that neither answers the other's recipes from the ledger.
-            plans[name].write_text(text.replace("drill.db", f"{name}.db"))
-        seconds = _run_whole(plans["drill-plain"])
+        plain = _plan_file(Path(folder), "drill-plain", arguments)
+        killed = _plan_file(Path(folder), "drill-killed", arguments)
+        seconds = _run_whole(plain)
         print(f"uninterrupted: {arguments.trials} recipes an era in {seconds:.0f} s")
-        acknowledged = _kill_and_resume(plans["drill-killed"], arguments, seconds)
-        verdicts = _judge(
-            _results(plans["drill-plain"]), _results(plans["drill-killed"]), acknowledged, arguments
-        )
+        acknowledged = _kill_and_resume(killed, arguments, seconds)
+        verdicts = _judge(_results(plain), _results(killed), acknowledged, arguments)
         if arguments.kind == "evolve":
-            verdicts |= _judge_mutants(*plans.values())
+            verdicts |= _judge_mutants(plain, killed)
         for what, held in verdicts.items():
             print(("ok      " if held else "FAILED  ") + what)
         return 0 if all(verdicts.values()) else 1
@@ -103,6 +84,21 @@ def _arguments() -> argparse.Namespace:
     kind.add_argument("--evolve", dest="kind", action="store_const", const="evolve")
     parser.add_argument("--storage", help="a database URL for both studies; SQLite files by default")
     return parser.parse_args()
+
+
+def _plan_file(folder: Path, name: str, arguments: argparse.Namespace) -> Path:
+    plan = {
+        "name": name,
+        **yaml.safe_load(SECTIONS)[arguments.kind],
+        "objectives": objectives(),
+        "search": {"sampler": "nsga2", "population": 8, "trials": arguments.trials, "seed": 3},
+        "engine": {**ENGINE, "kind": "transformers"},
+        # One SQLite file each, so that neither study takes scores from the other's ledger.
+        "storage": arguments.storage or f"sqlite:///{name}.db",
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    return path
 
 
 def _command(plan: Path) -> list[str]:
@@ -233,7 +229,7 @@ def _judge(
 
 
 def _judge_mutants(plain: Path, killed: Path) -> dict[str, bool]:
-    """The mutants of both runs, and whether each file of the bred parents is named by something."""
+    """Whether the mutants of both runs agree, and whether each file of the bred parents is in use."""
     one, other = [_mutants(path) for path in (plain, killed)]
     plan = load_plans(killed)[0]
     files = {path.name for path in plan.bred.iterdir()}

@@ -1,9 +1,9 @@
-"""Records the configs of the hub models that study files name, so that plans can be checked without a hub.
+"""Records the configs of the hub models in study files, so that plans can be checked without the hub.
 
     python scripts/record_configs.py studies/evollm_jp_weights.yaml ... [--folder studies/configs]
 
-Downloads ``config.json`` of each, at the revision that the study names, and no weights. Writes it as it is to
-``FOLDER/org/name.json``, and prints the commit that it came from, for the table in ``FOLDER/README.md``.
+Downloads the ``config.json`` of each model at the study's revision, and no weights. Writes the unchanged file
+to ``FOLDER/org/name.json``, and prints its commit, for the table in ``FOLDER/README.md``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def hub_models(study: Path) -> Iterator[tuple[str, str]]:
-    """The hub ids that a study file names as parents, with their revisions (empty for the newest)."""
+    """The hub ids among the parents of a study file, with their revisions (empty for the newest)."""
     raw = yaml.safe_load(study.read_text("utf-8"))
     sections: list[dict[str, Any]] = [raw, *raw.get("eras", [])]
     for reference in (r for section in sections for r in section.get("parents", {}).values()):
@@ -41,7 +41,7 @@ def hub_models(study: Path) -> Iterator[tuple[str, str]]:
 
 
 def record(name: str, revision: str, folder: Path) -> str:
-    """Writes one model's config, and returns the commit that it came from."""
+    """Writes one model's config, and returns the commit of the config."""
     from huggingface_hub import hf_hub_download
 
     source = Path(hf_hub_download(name, "config.json", revision=revision or None))
