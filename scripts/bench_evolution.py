@@ -22,6 +22,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -36,17 +37,19 @@ from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.generations import generations
 from recipesearch.check.members import open_preflight
 from recipesearch.check.preflight import preflight
+from recipesearch.check.worker_order import worker_order
 from recipesearch.files import cache_dir
 from recipesearch.mutation.breeder import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.training import train
-from recipesearch.mutation.training_order import Order, Trained
+from recipesearch.mutation.training_order import Trained, TrainingOrder
 from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.search.evolve import evolve
 from recipesearch.search.run import run
 from recipesearch.space.seeds import seeds
 from recipesearch.study.results import open_results
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
+from recipesearch.workers.order import WorkerOrder
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
 
@@ -73,7 +76,7 @@ class Count:
     def __init__(self) -> None:
         self.passes = 0
 
-    def worker(self, items: int) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
+    def worker(self, items: int) -> Callable[[WorkerOrder], Worker]:
         """Opens workers in this process whose scores and mining are counted."""
         count = self
 
@@ -98,7 +101,7 @@ class Count:
 
         return Counted
 
-    def train(self, order: Order) -> Trained:
+    def train(self, order: TrainingOrder) -> Trained:
         """Trains in this process; DPO's reference model runs forward too."""
         trained = train(order)
         each = 4 if order.plan.kind == "dpo" else 3
@@ -178,12 +181,12 @@ class Bench:
         (plan,) = self.plans(f"{start} {settings.get('kind', 'dpo')}", settings, 10)
         assert plan.mutation is not None
         count = Count()
-        breeder = Breeder(plan, Means(open_storage(plan.storage_url).engine, self._open(count), count.train))
+        breeder = Breeder(plan, Means(Database(plan.storage_url), self._open(count), count.train))
         parent = self._start(plan, start)
         best, rounds = (-1.0, parent, 0), 0
         while True:
             alone = recipes_of(parent, "float32")[-1]
-            with self._open(count)(_over(plan, "it"), {"it": parent}) as worker:
+            with self._open(count)(_alone(plan, parent)) as worker:
                 mean = _mean(worker.score(alone)[0])
                 best = max(best, (mean, parent, rounds), key=lambda found: found[0])
                 if count.passes >= passes or rounds - best[2] >= PATIENCE:
@@ -210,7 +213,7 @@ class Bench:
 
     # -- of one arm
 
-    def _open(self, count: Count) -> Callable[[Plan, Mapping[str, Parent]], Worker]:
+    def _open(self, count: Count) -> Callable[[WorkerOrder], Worker]:
         return count.worker(SEARCH_ITEMS)
 
     def _start(self, plan: Plan, start: str) -> Parent:
@@ -220,7 +223,7 @@ class Bench:
             recipe = dict(seeds(checked.space))["uniform average"]
             found = checked.space.express(recipe)
             return Parent(found.digest, found)
-        with Worker(plan, checked.pool.parents) as worker:
+        with Worker(worker_order(checked)) as worker:
             means = {
                 p: _mean(worker.score(recipes_of(p, "float32")[-1])[0]) for p in checked.pool.parents.values()
             }
@@ -228,15 +231,17 @@ class Bench:
 
     def _best(self, plan: Plan) -> tuple[float, Plan, Parent]:
         """The recipe with the best mean of the objectives on search items."""
-        stored, results = open_results(plan.storage_url, plan.name)
-        checked = open_preflight(stored)
+        database = Database(plan.storage_url)
+        stored, results = open_results(database, plan.name)
+        checked = open_preflight(stored, database)
         row = max(results.scored, key=lambda row: fmean(m.value for m in row.values or ()))
         recipe = checked.space.express(row.genome)
         return fmean(m.value for m in row.values or ()), stored, Parent(recipe.digest, recipe)
 
     def _held_out(self, plan: Plan, winner: Parent) -> dict[str, Any]:
-        items = {"held_out": tuple(str(self._tasks / f"{t}_held_out.yaml") for t in TASKS)}
-        with Worker(_over(plan, "it").model_copy(update=items), {"it": winner}) as worker:
+        held_out = tuple(str(self._tasks / f"{t}_held_out.yaml") for t in TASKS)
+        goals = plan.model_copy(update={"held_out": held_out}).held_out_goals
+        with Worker(replace(_alone(plan, winner), held_out=goals)) as worker:
             alone = recipes_of(winner, "float32")[-1]
             found = [
                 [s.metrics["exact_match"].value for s in worker.score(alone, held)[0]]
@@ -254,8 +259,9 @@ class Bench:
         return {"s": seconds, "database": database, "bred": bred, "built": built, "memory": memory}
 
     def _described(self, plan: Plan) -> dict[str, Any]:
-        stored, results = open_results(plan.storage_url, plan.name)
-        checked = open_preflight(stored)
+        database = Database(plan.storage_url)
+        stored, results = open_results(database, plan.name)
+        checked = open_preflight(stored, database)
         history = generations(results, checked.space)
         shares = hypervolume_by_parent(results, checked.space)
         return {
@@ -268,9 +274,9 @@ class Bench:
         }
 
 
-def _over(plan: Plan, name: str) -> Plan:
-    """The plan over one parent."""
-    return plan.model_copy(update={"base": None, "parents": {name: ""}})
+def _alone(plan: Plan, parent: Parent) -> WorkerOrder:
+    """A worker over one parent, with the plan's engine and objectives."""
+    return WorkerOrder(plan.name, plan.engine, (parent,), parent, plan.goals)
 
 
 def _mean(scores: Sequence[Any]) -> float:

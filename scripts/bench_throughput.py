@@ -28,7 +28,7 @@ from recipesearch.plan import SearchPlan, read_plan
 from recipesearch.samplers.per_trial import PerTrialSampler
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.search import run as search
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.study.study import Study
 from recipesearch.workers.worker import Worker
 from recipesearch.zoo import build_zoo
@@ -97,7 +97,7 @@ def _time_calls(owner: Any, name: str, spent: dict[str, float], part: str) -> No
 def _bookkeeping(folder: Path, trials: int, genes: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {f"weight.{index}": FloatDistribution(0.0, 1.5) for index in range(genes)}
-    storage = open_storage(f"sqlite:///{folder / 'bookkeeping.db'}")
+    storage = Database(f"sqlite:///{folder / 'bookkeeping.db'}").storage
     sampler = PerTrialSampler("nsga2", SearchPlan(population=20), space, {})
     study = optuna.create_study(storage=storage, sampler=sampler, directions=["maximize", "maximize"])
     seconds = []

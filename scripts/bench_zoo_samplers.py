@@ -33,6 +33,7 @@ from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch import pareto
 from recipesearch.check.preflight import preflight
+from recipesearch.check.worker_order import worker_order
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent, Recipe
@@ -97,14 +98,15 @@ class Bench:
         tasks = build_zoo() / "tasks"
         self._tasks = [str(cut_task(tasks / f"{name}_search.yaml", folder, items)) for name in TASKS]
         plan = self._plan({"methods": ["task_arithmetic"]}, "random", False, 0)
-        self.parents = preflight(plan).pool.parents
-        self._worker = Worker(plan, self.parents)
+        checked = preflight(plan)
+        self.parents = checked.pool.parents
+        self._worker = Worker(worker_order(checked))
         self._scored: dict[str, tuple[float, float]] = {}
 
     def ours(self, weights: Mapping[str, Any], sampler: str, one_number: bool, seed: int) -> Pairs:
         """The values of the recipes of one study."""
         plan = self._plan(weights, sampler, one_number, seed)
-        results = search.run(plan, open_worker=lambda *_: _Kept(self._worker))
+        results = search.run(plan, open_worker=lambda order: _Kept(self._worker))
         return np.array([[m.value for m in row.values or ()] for row in results.scored])
 
     def evolve(self, method: str, seed: int) -> Pairs:

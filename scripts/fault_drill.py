@@ -33,6 +33,7 @@ from recipesearch.plan import load_plan
 from recipesearch.processes import stat
 from recipesearch.search import run as search
 from recipesearch.study.results import Results, open_results
+from recipesearch.study.storage import Database
 from recipesearch.workers import remains
 from recipesearch.workers.supervisor import Supervised
 from recipesearch.zoo import build_zoo
@@ -171,7 +172,7 @@ def _kill_the_supervisor(folder: Path, arguments: argparse.Namespace) -> dict[st
 def _has_scored(file: Path) -> bool:
     plan = load_plan(file)
     try:
-        return bool(open_results(plan.storage_url, plan.name)[1].scored)
+        return bool(open_results(Database(plan.storage_url), plan.name)[1].scored)
     except Exception:  # not begun yet
         return False
 

@@ -32,7 +32,7 @@ from recipesearch.plan import load_plans
 from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results, open_stored
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 
 SECTIONS = """
 plain:
@@ -198,7 +198,8 @@ def _score_rows(results: Results) -> dict[str, object]:
 def _results(plan: Path) -> list[Results]:
     """The results of each era that has begun."""
     plans = load_plans(plan)
-    return [open_results(era.storage_url, era.name)[1] for era in plans if era is plans[0] or begun(era)]
+    database = Database(plans[0].storage_url)
+    return [open_results(database, era.name)[1] for era in plans if era is plans[0] or begun(database, era)]
 
 
 def _judge(
@@ -234,7 +235,8 @@ def _judge_mutants(plain: Path, killed: Path) -> dict[str, bool]:
     plan = load_plans(killed)[0]
     files = {path.name for path in plan.bred.iterdir()}
     texts = [path.read_text() for path in plan.bred.glob("*.yaml")]
-    eras = [open_stored(era.storage_url, era.name)[0] for era in load_plans(killed)]
+    database = Database(plan.storage_url)
+    eras = [open_stored(database, era.name)[0] for era in load_plans(killed)]
     named = " ".join([*texts, *(reference for era in eras for reference in era.parents.values())])
     kept = {mutant.key for mutant in other if mutant.accepted}
     left = {name for name in files if name not in named and name not in kept}
@@ -247,7 +249,7 @@ def _judge_mutants(plain: Path, killed: Path) -> dict[str, bool]:
 
 def _mutants(path: Path) -> list[Mutant]:
     plans = load_plans(path)
-    table = Mutants(open_storage(plans[0].storage_url).engine)
+    table = Mutants(Database(plans[0].storage_url))
     return [mutant for plan in plans for mutant in table.of(plan.name)]
 
 
