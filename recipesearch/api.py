@@ -80,8 +80,8 @@ def run(study: StudyLike, progress: Callable[[Progress], None] | None = None) ->
     from .search.run import run_eras
 
     plans = load(study)
-    (evolve if plans[0].evolves else run_eras)(plans, progress or (lambda state: None))
-    return _open_planned(plans)
+    results = (evolve if plans[0].evolves else run_eras)(plans, progress or (lambda state: None))
+    return _open_planned(plans, database=results.database)
 
 
 def mutate(
@@ -162,14 +162,14 @@ def _stated(study: StudyLike | StudyView) -> Plan | None:
     return load_plans(Path(place))[0] if Path(place).suffix in (".yaml", ".yml") else None
 
 
-def _open_planned(plans: Plans, era: str | None = None) -> StudyView:
+def _open_planned(plans: Plans, era: str | None = None, database: Database | None = None) -> StudyView:
     """One era's study: by default the last one begun. Its relative paths start where the plan lies now."""
     if era is not None:
         names = [str(plan.era) for plan in plans if plan.era]
         if era not in names:
             raise PlanError(f"the study file has no era '{era}': {nearest(era, names or ['no eras at all'])}")
         plans = tuple(plan for plan in plans if plan.era == era)
-    database = Database(plans[0].storage_url)
+    database = database or Database(plans[0].storage_url)
     plan = next((plan for plan in reversed(plans[1:]) if begun(database, plan)), plans[0])
     stored, results = open_results(database, plan.name)
     return StudyView(stored.model_copy(update={"folder": plan.folder}), results)

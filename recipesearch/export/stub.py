@@ -11,10 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from ..check.shapes import shapes_folder
-from ..merging.layered import expected_config, has_lists, output_config
 from ..parents.headers import COMPANIONS
 from ..recipe import Parent, Recipe
 from ..recipe.methods import METHODS
@@ -24,6 +21,10 @@ def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
     """The recipe with a stub at ``target`` for its base, for stock mergekit only; None if it needs none."""
     if recipe.path is None or METHODS[recipe.method].base != "ignored":
         return None
+    from safetensors.torch import save_file
+
+    from ..merging.layered import expected_config, has_lists, output_config
+
     config = output_config(recipe, expected_config)
     if not has_lists(config):
         return None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cmaes import CatCMAwM
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from cmaes import CatCMAwM
 
 _DRAWN = "catcmawm"  # of a trial's system attributes: its generation, and the draw before it was cut to range
 _STEP = 1 / 6  # of each range: the first standard deviation
@@ -78,6 +80,8 @@ class CatCMAwMSampler(BaseSampler):
         return optimizer
 
     def _fresh(self) -> CatCMAwM:
+        from cmaes import CatCMAwM  # brings scipy.stats, a second to import
+
         count = len(self._numbers)
         sizes = [len(gene.choices) for gene in self._choices.values()]
         return CatCMAwM(
@@ -104,6 +108,8 @@ class CatCMAwMSampler(BaseSampler):
         return table
 
     def _solution(self, trial: FrozenTrial) -> CatCMAwM.Solution:
+        from cmaes import CatCMAwM
+
         params = trial.params
         numbers = [_to_unit(gene, params[name]) for name, gene in self._numbers.items()]
         one_hot = np.zeros(
