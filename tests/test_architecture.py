@@ -1,4 +1,4 @@
-"""Which modules may load heavy packages. The order of the rooms is import-linter's contract in pyproject.toml."""
+"""Which modules may load heavy packages. Who may import whom is a contract in pyproject.toml."""
 
 import ast
 import functools

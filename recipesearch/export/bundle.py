@@ -25,6 +25,7 @@ from ..parents.tokenizer_files import copy_tokenizer
 from ..recipe import Parent, Recipe, TokenizerFolder
 from ..recipe.mergekit_yaml import PROVENANCE, to_yaml
 from ..score import Conditions
+from ..zoo import resolve
 
 RECIPE_FILE, OUTPUT = "recipe.yaml", "model"
 _BEGUN = f"{PROVENANCE}: this export was cut short, run it again\n"
@@ -56,13 +57,16 @@ def begin(folder: Path) -> None:
 
 
 def ancestors(recipe: Recipe) -> list[Recipe]:
-    """The recipes among a recipe's parents, and among theirs: each once, and after its own parents'."""
+    """A recipe's ancestors that are recipes, each once and after its own parents.
+
+    Parents of weight zero count too, unlike in a lineage: the YAML names them.
+    """
     found: dict[str, Recipe] = {}
     _collect(recipe, found)
     return list(found.values())
 
 
-def family(recipe: Recipe) -> list[Parent]:
+def all_parents(recipe: Recipe) -> list[Parent]:
     """All parents of a recipe and of its ancestors, each once."""
     merged = [*ancestors(recipe), recipe]
     return list(dict.fromkeys(parent for one in merged for parent in one.parents()))
@@ -80,7 +84,7 @@ def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: boo
     for one in ancestors(recipe):
         own = with_tokenizer_beside(one, folder, f"{_stem(one)}.{_TOKENIZER}", portable=portable)
         write_text(folder / f"{_stem(one)}.yaml", to_yaml(own, refer, {}))
-    for parent in family(recipe):
+    for parent in all_parents(recipe):
         if parent.adapter:
             shutil.copytree(parent.adapter, folder / _adapter(parent), ignore=shutil.ignore_patterns(PAIRS))
 
@@ -98,7 +102,7 @@ def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditi
         commands.append(_merge(file, one, _stem(one), conditions, cuda=False))
     file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem, refer)
     commands.append(_merge(file, recipe, OUTPUT, conditions, cuda=conditions.device == "cuda"))
-    adapted = any(parent.adapter for parent in family(recipe))
+    adapted = any(parent.adapter for parent in all_parents(recipe))
     if needed := len(commands) > 1 or file != RECIPE_FILE or adapted:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
         if adapted:
@@ -119,7 +123,7 @@ def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, 
 def stock_reads(references: Iterable[str]) -> bool:
     """Whether stock mergekit resolves the references by itself: folders and hub ids, and adapters on them."""
     models = [reference.partition("+")[0] for reference in references]
-    return not any(model.startswith("zoo") or model.endswith((".yaml", ".yml")) for model in models)
+    return not any(resolve(model) or model.endswith((".yaml", ".yml")) for model in models)
 
 
 def _is_export(recipe: Path) -> bool:

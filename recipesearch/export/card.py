@@ -14,7 +14,7 @@ from ..recipe import Parent, Recipe
 from ..report.rows import shown
 from ..score import Conditions, Measurement
 from ..study.results import Results, Row, conditions_of
-from .bundle import family
+from .bundle import all_parents
 from .card_lineage import lineage_sections
 
 
@@ -119,6 +119,6 @@ def _origins(parents: Iterable[Parent]) -> list[Parent]:
     """The models that parents go back to: themselves, or what they were merged of, each once."""
     found: dict[Parent, None] = {}
     for parent in parents:
-        within = family(parent.source) if isinstance(parent.source, Recipe) else [parent]
+        within = all_parents(parent.source) if isinstance(parent.source, Recipe) else [parent]
         found |= dict.fromkeys(p for p in within if not isinstance(p.source, Recipe))
     return list(found)

@@ -15,11 +15,12 @@ from ..plan import Plan
 from ..recipe import Parent, Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..study.results import Results, Row, conditions_of
+from ..zoo import resolve
 from .bundle import (
     RECIPE_FILE,
+    all_parents,
     begin,
     beside,
-    family,
     stock_reads,
     with_tokenizer_beside,
     write_ancestors,
@@ -61,7 +62,7 @@ def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool
     """How a recipe and its ancestors name their parents."""
     written = checked.parents.references()
     references: dict[Parent, str] = {}
-    for parent in family(recipe):
+    for parent in all_parents(recipe):
         model = replace(parent, adapter=None).reference
         if portable and parent in written:
             model = _portable(written[parent].partition("+")[0], checked.plan.folder, folder)
@@ -123,4 +124,4 @@ def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
 
 def _task_reference(plan: Plan, task: str) -> str:
     """A task as anybody on this machine finds it: its zoo or registered name, else its absolute path."""
-    return task if task.startswith("zoo") else plan.locate(task)
+    return task if resolve(task) else plan.locate(task)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import VerificationFailed
 from ..files import write_text
-from ..parents.identify import SCRIPT, identify, read_recipe
+from ..parents.identify import SCRIPT, identify, is_hub_id, read_recipe
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe, Slice, Source
-from ..recipe.mergekit_yaml import to_yaml
+from ..recipe.mergekit_yaml import references, to_yaml
+from .bundle import stock_reads
 
 _CONDITIONS = ("options", "device", "threads", "batch_size")
 
@@ -55,19 +57,17 @@ def verify(path: Path) -> Proof:
         scores = _rescore(rebuilt.folder, recipe, provenance)
     if (path.parent / SCRIPT).exists():
         rebuilt.words = ["sh", SCRIPT]  # in the recipe's folder
-    elif all(str(folder) in path.read_text("utf-8") for folder in rebuilt.parents):
-        # stock reads the file itself
+    elif _stock_reads_anywhere(references(path.read_text("utf-8"))):
         rebuilt.words = _command(path, Path("OUTPUT"), Path("OUTPUT-adapted"), recipe, threads, device)
     return Proof(stock.printed(rebuilt.words), rebuilt.tensors, scores)
 
 
 @dataclass
 class _Rebuilt:
-    """A model that stock mergekit built: where, from which models' and adapters' folders, by which command,
-    of how many tensors in all, those of its ancestors included."""
+    """A model that stock mergekit built: its folder, the command, and the number of tensors, those of its
+    ancestors included."""
 
     folder: Path
-    parents: list[Path]
     words: list[str]
     tensors: int
 
@@ -80,7 +80,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
 
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
     if target.exists():  # an ancestor of two
-        return _Rebuilt(target, [], [], 0)
+        return _Rebuilt(target, [], 0)
     steps = {
         parent: _rebuild(parent.source, scratch, threads, "cpu")
         for parent in recipe.parents()
@@ -94,8 +94,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
     words = _command(local, target, scratch / "adapted", recipe, threads, device)
     stock.run(words)
     tensors = stock.require_equal(merger(recipe.parents(), device).stream(recipe), target)
-    read = [*folders.values(), *(Path(parent.adapter) for parent in recipe.parents() if parent.adapter)]
-    return _Rebuilt(target, read, words, tensors + sum(s.tensors for s in steps.values()))
+    return _Rebuilt(target, words, tensors + sum(step.tensors for step in steps.values()))
 
 
 def _command(file: Path, output: Path, adapted: Path, recipe: Recipe, threads: int, device: str) -> list[str]:
@@ -112,6 +111,12 @@ def _reference(parent: Parent, folders: Mapping[Parent, Path]) -> str:
     return str(parent.source if folder is None else folder) + (f"+{parent.adapter}" if parent.adapter else "")
 
 
+def _stock_reads_anywhere(given: Iterable[str]) -> bool:
+    """Whether stock mergekit finds all models from any folder: by absolute path or hub id."""
+    parts = {part for reference in given for part in reference.split("+")}
+    return stock_reads(given) and all(Path(p).is_absolute() or is_hub_id(p.partition("@")[0]) for p in parts)
+
+
 def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:
     if provenance.get("digest", recipe.digest) != recipe.digest:
         raise VerificationFailed(
@@ -120,6 +125,7 @@ def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None
 
 
 def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> dict[str, float]:
+    """The rebuilt model's score in each objective that the provenance states. Raises VerificationFailed."""
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
@@ -138,13 +144,12 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     kind = provenance.get("engine", "transformers")
     plan = EnginePlan.model_validate({"kind": kind, "dtype": recipe.dtype, **stated})
     model = identify(str(rebuilt), rebuilt)
-    engine = open_engine(plan, (), model)
-    unique = list({task.hash: task for task in tasks}.values())
-    scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
-    alone = Recipe("passthrough", (Slice((Source(model),)),), model)
-    given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)))
+    with closing(open_engine(plan, (), model)) as engine:
+        unique = list({task.hash: task for task in tasks}.values())
+        scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
+        alone = Recipe("passthrough", (Slice((Source(model),)),), model)
+        given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)))
     measured = {score.task_hash: score.metrics for score in given}
-    engine.close()
     scores = {}
     for name, claim in claims.items():
         scores[name] = measured[claim["task_hash"]][claim["metric"]].value

@@ -138,6 +138,11 @@ def _find(reference: str, folder: Path) -> tuple[Path, str | None]:
     return _snapshot(name, revision or None), name
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a reference without revision has the form of a hub id, ``ORGANISATION/NAME``."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def _require_plain(reference: str, folder: Path) -> None:
     """mergekit reads '@' and '+' in a path as revision and adapter, in its YAML too."""
     path = resolve(reference.partition("+")[0]) or _local(reference, folder)

@@ -7,7 +7,7 @@ mergekit ignores. mergekit also ignores a misspelt parameter, so reading refuses
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -100,6 +100,22 @@ def from_yaml(
     except (AttributeError, TypeError, ValueError) as error:
         raise PlanError(f"the recipe is not a mergekit configuration: {error}") from error
     return replace(recipe, tokenizer=tokenizer), provenance
+
+
+def references(text: str) -> set[str]:
+    """The model references in a recipe's YAML text, as written."""
+    return set(_references(yaml.safe_load(text)))
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        yield from (str(node[key]) for key in ("model", "base_model") if isinstance(node.get(key), str))
+        for key, value in node.items():
+            if key != PROVENANCE:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
 
 
 def _of_text(identify: Callable[[str], Parent]) -> Callable[[Any], Parent]:
