@@ -1,32 +1,37 @@
 """Dominance, front, hypervolume and knee: functions on arrays of losses, shape (points, objectives).
 
-Lower is better throughout; who maximises passes negated values.
+Lower is better throughout; negate the values of an objective that is maximised.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Losses = NDArray[np.float64]
-MOST_OBJECTIVES = 4  # beyond, exact volumes of a study's front take too long
+MOST_OBJECTIVES = 4  # exact volumes of a study's front take too long for more
 _AUGMENTATION = 0.05
 
 
 def front(losses: Losses) -> NDArray[np.bool_]:
-    """Which points no other point dominates: shape (points,). Equal points are all on the front.
+    """The mask of the points that no other point dominates, shape (points,). Duplicates are all on the front.
 
-    Optuna's own test, which sorts first: comparing all pairs takes seconds at 10,000 points.
+    Uses Optuna's test, which sorts first: comparing all pairs takes seconds at 10,000 points.
     """
     from optuna.study._multi_objective import _is_pareto_front
 
+    if not len(losses):
+        return np.zeros(0, bool)
     return np.asarray(_is_pareto_front(losses, assume_unique_lexsorted=False))
 
 
 def hypervolume(losses: Losses, reference: Losses) -> float:
-    """The volume between the front and ``reference``, shape (objectives,). Points beyond it add nothing.
+    """The volume between the front and ``reference``, shape (objectives,).
 
-    Optuna's exact algorithm (WFG, While et al. 2012).
+    Points that are not better than ``reference`` in every objective add nothing. Uses Optuna's exact
+    algorithm (WFG, While et al. 2012).
     """
     from optuna._hypervolume import compute_hypervolume
 
@@ -35,20 +40,35 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
 
 
 def beyond(losses: Losses) -> Losses:
-    """A reference point for the volumes of these points, shape (objectives,): a hundredth of their range
-    beyond the worst of each objective. At the worst itself the ends of a front would add nothing.
+    """The reference point for the volumes of these points, shape (objectives,).
 
-    An objective in which all are equal counts as if it had a range of 1.
+    In each objective the reference is worse than the worst point by a hundredth of the points' range; a range
+    of 0 counts as 1. With the worst point itself as reference, the ends of the front would add no volume.
     """
     worst, best = losses.max(axis=0), losses.min(axis=0)
     return np.asarray(worst + 0.01 * np.where(worst > best, worst - best, 1.0))
 
 
-def contributions(losses: Losses, reference: Losses) -> Losses:
-    """The volume up to ``reference`` that each point dominates and no other does, shape (points,).
+def volumes(losses: Losses, counts: Iterable[int]) -> list[float]:
+    """The hypervolume of the first ``count`` points, for each of the ascending ``counts``.
 
-    Equal points share theirs, which none of them dominates alone. Dominated points have none. A point's own
-    box, less what the others cover of it (the exclusive hypervolume of While et al. 2012).
+    The reference is ``beyond`` all points, so that the volumes can be compared with each other.
+    """
+    reference, kept, start = beyond(losses), losses[:0], 0
+    found = []
+    for count in counts:
+        # The front of a union is the front of the old front and the new points, which keeps this fast.
+        points = np.unique(np.concatenate([kept, losses[start:count]]), axis=0)
+        kept, start = points[front(points)], count
+        found.append(hypervolume(kept, reference))
+    return found
+
+
+def contributions(losses: Losses, reference: Losses) -> Losses:
+    """The volume up to ``reference`` that each point dominates and no other point does, shape (points,).
+
+    This is the exclusive hypervolume of While et al. (2012): a point's own box, less the part that other
+    points cover. Duplicates count as one point and share its volume equally. Dominated points get 0.
     """
     distinct, place, copies = np.unique(losses, axis=0, return_inverse=True, return_counts=True)
     own = [
@@ -56,12 +76,12 @@ def contributions(losses: Losses, reference: Losses) -> Losses:
         - hypervolume(np.maximum(np.delete(distinct, index, axis=0), point), reference)
         for index, point in enumerate(distinct)
     ]
-    shared = np.maximum(own, 0.0) / copies  # rounding may leave less than nothing
+    shared = np.maximum(own, 0.0) / copies  # rounding may give small negative values
     return np.asarray(shared[place.reshape(-1)])
 
 
 def knee(losses: Losses) -> int:
-    """The index of the best compromise: of the front scaled to a unit box, the point nearest the ideal."""
+    """The index of the best compromise: the front's point nearest to the ideal, in the front's unit box."""
     members = np.flatnonzero(front(losses))
     points = losses[members]
     low, high = points.min(axis=0), points.max(axis=0)
@@ -70,15 +90,16 @@ def knee(losses: Losses) -> int:
 
 
 def weighted_sum(gains: Losses, weights: Losses) -> float:
-    """The sum of gains (higher is better), shape (objectives,), by their weights."""
+    """The weighted sum of gains (higher is better); both arguments have shape (objectives,)."""
     return float(gains @ weights)
 
 
 def chebyshev(gains: Losses, weights: Losses, ideal: Losses) -> float:
-    """Minus the augmented weighted Chebyshev distance of gains (higher is better) from the ideal point.
+    """The negated augmented Chebyshev distance of gains (higher is better) from ``ideal``; all (objectives,).
 
-    Steuer and Choo, 1983: the worst weighted shortfall decides, a little of their sum breaks ties. It
-    reaches every member of a front, where a weighted sum reaches those of its convex hull.
+    Steuer and Choo (1983): the largest weighted shortfall decides, and a small share of the shortfalls' sum
+    breaks ties. Every member of a front is the optimum for some weights; a weighted sum reaches only the
+    members on the front's convex hull.
     """
     shortfall = weights * (ideal - gains)
     return -float(shortfall.max() + _AUGMENTATION * shortfall.sum())

@@ -41,6 +41,17 @@ def test_hypervolume_of_known_boxes() -> None:
     assert pareto.hypervolume(losses[3:], np.array([4.0, 4.0])) == 0.0
 
 
+@given(POINTS, st.data())
+def test_volumes_are_the_hypervolumes_of_growing_prefixes(
+    points: list[list[float]], data: st.DataObject
+) -> None:
+    losses = np.array(points)
+    counts = sorted(data.draw(st.lists(st.integers(0, len(points)), max_size=5)))
+    reference = pareto.beyond(losses)
+    wanted = [pareto.hypervolume(losses[:count], reference) for count in counts]
+    assert pareto.volumes(losses, counts) == pytest.approx(wanted)
+
+
 def test_contributions_of_known_boxes() -> None:
     losses = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0]])
     reference = np.array([4.0, 4.0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,18 +147,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _volumes(results: Results, blocks: Sequence[Sequence[Row]]) -> list[float | None]:
+def _volumes(results: Results, blocks: Sequence[Sequence[Row]]) -> Sequence[float | None]:
     """The hypervolume of all eligible recipes up to the end of each block."""
     if not blocks or len(results.objectives) > pareto.MOST_OBJECTIVES:
         return [None] * len(blocks)
-    eligible = {row.recipe for row in results.eligible}
-    losses = results.losses()
-    reference, kept = pareto.beyond(losses), losses[:0]
-    volumes: list[float | None] = []
-    for block in blocks:
-        # The front of a union is that of the old front and the new points, which keeps this fast.
-        new = [results.loss(row) for row in block if row.recipe in eligible]
-        points = np.unique(np.concatenate([kept, np.array(new).reshape(-1, losses.shape[1])]), axis=0)
-        kept = points[pareto.front(points)] if len(points) else points
-        volumes.append(pareto.hypervolume(kept, reference))
-    return volumes
+    numbers = [row.number for row in results.eligible]
+    return pareto.volumes(results.losses(), [bisect(numbers, block[-1].number) for block in blocks])

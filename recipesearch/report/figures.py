@@ -76,18 +76,19 @@ def progress_figure(results: Results, objective: int) -> Figure:
 
 
 def hypervolume_figure(results: Results, steps: int = 200) -> Figure | None:
-    """The volume that the first n scored recipes within the bounds dominate, over n.
+    """The hypervolume of the first n eligible recipes over n, at no more than ``steps`` values of n.
 
-    The reference is each objective's worst value among all scored recipes. None with a single objective,
-    whose best value says the same, and with five or more, where the exact volume takes too long.
+    None for a single objective, whose best value shows the same, and for more objectives than
+    ``pareto.MOST_OBJECTIVES``.
     """
     losses = results.losses()
     if not 2 <= losses.shape[1] <= pareto.MOST_OBJECTIVES:
         return None
-    counts, volumes = hypervolume_curve(losses, steps if losses.shape[1] < 4 else steps // 10)
+    steps = min(len(losses), steps if losses.shape[1] < 4 else steps // 10)
+    counts = [int(count) for count in np.unique(np.linspace(1, len(losses), steps, dtype=int))]
     line = {
         "x": counts,
-        "y": volumes,
+        "y": pareto.volumes(losses, counts),
         "type": "scatter",
         "mode": "lines",
         "line": {"shape": "hv", "color": _BLUE, "width": 2},
@@ -98,19 +99,6 @@ def hypervolume_figure(results: Results, steps: int = 200) -> Figure | None:
     layout = _layout("scored recipes", "hypervolume", 300) | {"showlegend": False}
     layout["yaxis"]["rangemode"] = "tozero"
     return {"data": [line], "layout": layout}
-
-
-def hypervolume_curve(losses: pareto.Losses, steps: int) -> tuple[list[int], list[float]]:
-    """At most ``steps`` numbers of points, evenly spread up to all, and the volume of the first so many."""
-    reference = losses.max(axis=0)
-    stops = np.unique(np.linspace(1, len(losses), min(steps, len(losses)), dtype=int))
-    kept, begin, volumes = losses[:0], 0, []
-    for stop in stops:
-        # The front of a union is that of the old front and the new points, which keeps this fast.
-        points = np.unique(np.concatenate([kept, losses[begin:stop]]), axis=0)
-        kept, begin = points[pareto.front(points)], stop
-        volumes.append(_short(pareto.hypervolume(kept, reference)))
-    return [int(stop) for stop in stops], volumes
 
 
 def _front_figure(results: Results, across: int | None, up: int) -> Figure:

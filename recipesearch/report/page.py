@@ -9,9 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import pareto
 from ..files import write_text
 from ..plan import Plan
 from ..study.results import Results, Row
@@ -57,13 +54,8 @@ def _recipes(results: Results) -> dict[str, Any]:
     return {
         "recipes": [entries[index] for index in range(len(scored))],
         "genes": list(scored[0].genome),
-        "first": scored.index(_compromise(results)),
+        "first": scored.index(results.knee()),
     }
-
-
-def _compromise(results: Results) -> Row:
-    losses = np.array([results.loss(row) for row in results.front])
-    return results.front[pareto.knee(losses)]
 
 
 def _gene(value: Any) -> Any:

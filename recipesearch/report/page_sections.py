@@ -74,8 +74,8 @@ def search_sections(results: Results, figures: Mapping[str, Any]) -> list[str]:
     sections = []
     if "hypervolume" in figures:
         note = (
-            "The volume that the first n scored recipes dominate. Reference point: the worst value of each "
-            "objective among all scored recipes."
+            "The volume that the first n recipes within the bounds dominate. The reference point is a little "
+            "worse than the worst value of each objective."
         )
         sections.append(_figure_section("Hypervolume", note, ["hypervolume"]))
     note = "Every trial with a score, by merge method, and the best value so far; crosses are failed trials."
