@@ -1,6 +1,6 @@
-"""What every page is: one offline HTML document with plotly and its data inside.
+"""The HTML document of studies' and lineages' pages. The document contains plotly and its data.
 
-Nothing is fetched: plotly is inside, and the page's own policy forbids the browser every other source.
+A page works offline and fetches nothing: its content security policy forbids every other source.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .page_template import STYLE
 
 
 def document(title: str, body: str, scripts: Iterable[str]) -> str:
-    """A page's HTML; of its scripts only these will run."""
+    """A page's HTML. The browser runs these ``scripts`` and no others."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
-    # Plotly styles its elements, and saves figures as images.
+    # Plotly sets inline styles and saves figures as images.
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     return f"""<!doctype html>
 <html lang="en">
@@ -41,14 +41,14 @@ def document(title: str, body: str, scripts: Iterable[str]) -> str:
 
 
 def plotly() -> str:
-    """The source of plotly, as a script."""
+    """The source of plotly.js."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
 
 
 def embedded(data: Mapping[str, Any]) -> str:
-    """JSON inside HTML, in the element ``study``: no ``<`` can end the element or begin another."""
+    """The data as JSON in an HTML element with id ``study``. Escapes ``<``, which could end the element."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )

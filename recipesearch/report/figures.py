@@ -1,7 +1,7 @@
-"""The page's figures, as plotly's own plain data. Says what is drawn; `page_template` says how it looks.
+"""The figures of a study's page as plotly's plain data. ``page_template`` contains their style.
 
-Points carry, as ``customdata``, the index of their recipe within ``Results.scored``: hover texts and
-recipes are looked up by it, so that each is in the page once.
+The ``customdata`` of points is the index of their recipe in ``Results.scored``. The page's script looks up
+hover texts and recipes by this index, so that each is in the page once.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ import numpy as np
 from .. import pareto
 from ..score import Measurement
 from ..study.results import Results, Row
-from .label_layout import Point, place_labels
 from .rows import plain
 
 Figure = dict[str, Any]
-View = tuple[Point, Point]
+View = tuple[tuple[float, float], tuple[float, float]]  # lower left and upper right corner
 
 _MARKERS = {"type": "scatter", "mode": "markers"}
-_SMALL = 0.3  # of the whole view
+_SQUEEZED = 0.3  # share of the whole view
 _GREY, _BLUE, _AMBER, _RED = "rgba(128,134,145,.45)", "#2f7de1", "#e08700", "#d64550"
-# Okabe and Ito's colours, told apart with any kind of colour vision.
+# Okabe and Ito's palette, made to be distinguished with any type of colour vision.
 _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7f7f7f")
 
 
 def objective_labels(results: Results) -> list[str]:
-    """The objectives' names as HTML, with an arrow towards better."""
+    """The objectives' names as HTML, with an arrow up if higher is better and down if lower is better."""
     arrows = ["↑" if sign < 0 else "↓" for sign in results.signs]
     return [f"{escape(name)} {arrow}" for name, arrow in zip(results.objectives, arrows, strict=True)]
 
 
 def all_figures(results: Results) -> dict[str, Figure]:
-    """All figures by key. Those of the front are keyed by their place in the menu of axes."""
+    """All figures by key: ``front-N`` by pair of objectives, ``hypervolume``, ``progress-N`` by objective.
+
+    A ``front-N`` figure also has a ``label`` for the menu of axes.
+    """
     figures: dict[str, Figure] = {
         f"front-{index}": figure | {"label": label}
         for index, (label, figure) in enumerate(front_figures(results).items())
@@ -49,7 +51,7 @@ def all_figures(results: Results) -> dict[str, Figure]:
 
 
 def front_figures(results: Results) -> dict[str, Figure]:
-    """The front by label: one figure for each pair of objectives; with one objective, over the trials."""
+    """The front's figures by label: one for each pair of objectives, or one objective over the trials."""
     labels = objective_labels(results)
     if len(labels) == 1:
         return {labels[0]: _front_figure(results, None, 0)}
@@ -58,7 +60,7 @@ def front_figures(results: Results) -> dict[str, Figure]:
 
 
 def progress_figure(results: Results, objective: int) -> Figure:
-    """Every trial's value of one objective by method, the best so far, and where trials failed."""
+    """Every trial's value of one objective by merge method, the best value so far, and the failed trials."""
     places = _places(results)
     rows = [row for row in results.rows if row.values and row.recipe]
     methods = {str(row.genome.get("method", "trials")): None for row in rows}
@@ -102,7 +104,7 @@ def hypervolume_figure(results: Results, steps: int = 200) -> Figure | None:
 
 
 def _front_figure(results: Results, across: int | None, up: int) -> Figure:
-    """Scored recipes, front and seeds; ``across`` None puts the trial number there."""
+    """Scored recipes, front and seeds: objective ``up`` over objective ``across`` (None: over the trials)."""
     places, labels = _places(results), objective_labels(results)
     seeds = [row for row in results.scored if row.seed]
     front = _points(results, results.front, across, up, places)
@@ -115,7 +117,7 @@ def _front_figure(results: Results, across: int | None, up: int) -> Figure:
         seed
         | _errors(results, seeds, across, up, _AMBER)
         | _MARKERS
-        | {"name": "seeds", "meta": "whole"}
+        | {"name": "seeds", "meta": "whole", "text": [escape(str(row.seed)) for row in seeds]}
         | {"marker": {"color": _AMBER, "size": 10, "symbol": "diamond"}},
         front
         | _MARKERS
@@ -123,28 +125,18 @@ def _front_figure(results: Results, across: int | None, up: int) -> Figure:
         | {"marker": {"color": _BLUE, "size": 10, "line": {"color": "white", "width": 1}}},
     ]
     layout = _layout("trial" if across is None else labels[across], labels[up], 520)
-    every, near = _view([scored, front], 0.05), _view([front], 0.2)
-    texts, at = [escape(str(row.seed)) for row in seeds], list(zip(seed["x"], seed["y"], strict=True))
-    crowd = list(zip(front["x"], front["y"], strict=True))
-    return {
-        "data": data,
-        "layout": layout,
-        "views": {
-            name: {"corners": view, "annotations": place_labels(texts, at, crowd, view)}
-            for name, view in (("every", every), ("near", near))
-        },
-        "start": "near" if across is not None and _is_squeezed(every, near, len(crowd)) else "every",
-    }
+    views = {"every": _view([scored, front], 0.05), "near": _view([front], 0.2)}
+    is_squeezed = across is not None and len(front["x"]) > 2 and _is_squeezed(views["every"], views["near"])
+    return {"data": data, "layout": layout, "views": views, "start": "near" if is_squeezed else "every"}
 
 
-def _is_squeezed(every: View, near: View, members: int) -> bool:
-    """Parents can be so bad at each other's task that the front is a dash in a corner."""
-    share = float((np.ptp(near, axis=0) / np.ptp(every, axis=0)).min())
-    return members > 2 and share < _SMALL
+def _is_squeezed(every: View, near: View) -> bool:
+    """Whether the front fills little of the whole view: parents can be very bad at each other's task."""
+    return bool((np.ptp(near, axis=0) < _SQUEEZED * np.ptp(every, axis=0)).any())
 
 
 def _view(traces: Sequence[Figure], margin: float) -> View:
-    """The lower left and the upper right corner of a view of these points and their error bars."""
+    """The view of these points and their error bars, with a ``margin`` as a share of their range."""
     spans = []
     for axis in ("x", "y"):
         at = np.concatenate([trace[axis] for trace in traces])
@@ -158,7 +150,7 @@ def _view(traces: Sequence[Figure], margin: float) -> View:
 
 
 def _staircase(results: Results, across: int, up: int) -> Figure:
-    """What the front reaches in two objectives. Of more, some members lie behind this line."""
+    """The line along the front in two objectives. With more objectives some members are behind the line."""
     corners: list[Row] = []
     by_loss = sorted(results.front, key=lambda row: (results.loss(row)[across], results.loss(row)[up]))
     for row in by_loss:
@@ -178,7 +170,7 @@ def _running_best(results: Results, objective: int) -> Figure:
 
 
 def _failed(rows: Sequence[Row]) -> Figure:
-    """Crosses along the foot of the figure: an axis of their own keeps them off the values."""
+    """Crosses along the bottom of the figure, on an axis of their own that is independent of the values."""
     return {
         "x": [row.number for row in rows],
         "y": [0.0] * len(rows),
@@ -237,5 +229,5 @@ def _layout(across: str, up: str, height: int) -> Figure:
 
 
 def _short(value: float) -> float:
-    """Six digits: more would only make the page larger."""
+    """The value with six digits: more would only enlarge the page."""
     return float(f"{plain(value):.6g}")

@@ -1,6 +1,6 @@
-"""A lineage as a figure, as plotly's own plain data: eras from left to right, each model a point.
+"""The figure of a lineage as plotly's plain data: eras from left to right, each model a point.
 
-Names come from studies, so each is escaped where it enters hover text or labels, which plotly reads as HTML.
+Plotly parses hover texts and labels as HTML, so names from studies are escaped there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .lineage_tree import percent, scores
 Figure = dict[str, Any]
 Places = Mapping[str, tuple[float, float]]
 
-_KINDS = {  # colours told apart with any kind of colour vision (Okabe and Ito)
+_KINDS = {  # colours of Okabe and Ito's palette, made for any type of colour vision
     "initial": ("initial parents", "#7f7f7f", "square"),
     "merge": ("merges", "#0072b2", "circle"),
     "mutant": ("mutants", "#d55e00", "diamond"),
 }
-_WIDEST = 8  # pixels, of an edge
+_WIDEST = 8  # pixels: the width of an edge with a share of 1
 _LINE = "rgba(128,134,145,.55)"
 
 
 def lineage_figure(lineage: Lineage) -> Figure:
-    """The graph: edges as wide as the parent's share is large, details on hover."""
+    """The graph. An edge's width is proportional to the parent's share; details are in hover texts."""
     columns = _columns(lineage)
     places = _places(lineage, columns)
     rows = max(len([d for d in columns if columns[d] == column]) for column in columns.values())
@@ -41,7 +41,7 @@ def lineage_figure(lineage: Lineage) -> Figure:
 
 
 def _columns(lineage: Lineage) -> dict[str, int]:
-    """Each model's column: by its era, and within an era after its own parents'."""
+    """Each model's column. Columns are sorted by era; within an era, a model is right of its parents."""
     order: dict[str, tuple[int, int]] = {}
     for digest in lineage.family.oldest_first:
         era = lineage.nodes[digest].era
@@ -52,7 +52,7 @@ def _columns(lineage: Lineage) -> dict[str, int]:
 
 
 def _places(lineage: Lineage, columns: Mapping[str, int]) -> Places:
-    """Each model's x and y: in its column, near the mean height of what it was made of."""
+    """Each model's x and y. Within a column, models are sorted by the mean height of their parents."""
     places: dict[str, tuple[float, float]] = {}
     for column in range(max(columns.values()) + 1):
         mine = [digest for digest in lineage.nodes if columns[digest] == column]
@@ -66,7 +66,7 @@ def _places(lineage: Lineage, columns: Mapping[str, int]) -> Places:
 
 
 def _axis(lineage: Lineage, columns: Mapping[str, int]) -> Figure:
-    """The columns' names: the initial parents, then the eras and their mutants."""
+    """The x axis with the columns' names: the initial parents, then the eras and their mutants."""
     names: dict[int, str] = {}
     for digest, column in columns.items():
         node = lineage.nodes[digest]
@@ -82,7 +82,7 @@ def _axis(lineage: Lineage, columns: Mapping[str, int]) -> Figure:
 
 
 def _edges(lineage: Lineage, places: Places) -> list[Figure]:
-    """One trace for each width, since a line of plotly's has one."""
+    """The edges, one trace for each width: a plotly line has a single width."""
     by_width: dict[int, Figure] = {}
     for edge in lineage.family.edges:
         width = max(1, round(_WIDEST * edge.share))
@@ -96,7 +96,7 @@ def _edges(lineage: Lineage, places: Places) -> list[Figure]:
 
 
 def _shares(lineage: Lineage, places: Places) -> Figure:
-    """What an edge says where the pointer meets its middle."""
+    """Invisible points at the middle of each edge, for the hover text of the edge."""
     middles = [
         tuple((a + b) / 2 for a, b in zip(places[e.parent], places[e.child], strict=True))
         for e in lineage.family.edges
@@ -136,7 +136,7 @@ def _points(lineage: Lineage, places: Places) -> list[Figure]:
 
 
 def _mark(node: Node) -> str:
-    """What stands beside a point, whose column tells the era."""
+    """The label of a point. The era is left out, since the column shows the era."""
     if node.kind == "initial" or node.trial is None:
         return node.title
     return f"trial {node.trial}" if node.kind == "merge" else f"mutant of {node.trial}"

@@ -1,4 +1,4 @@
-"""A lineage as one offline HTML page: the graph to explore, and the tree as text."""
+"""The page of a lineage: one offline HTML file with the graph to explore and the tree as text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .lineage_figure import lineage_figure
 from .lineage_tree import tree_text
 
 _NOTE = (
-    "Eras from left to right. An edge is as wide as the parent's share of the merge is large: by weights, "
-    "which is bookkeeping and no measure of influence. Dotted: a base that only gives the origin. "
-    "Point at a model or at the middle of an edge for details."
+    "Eras run from left to right. The width of an edge is the parent's share of the merge, computed from the "
+    "weights; shares do not measure influence. Dotted: a base without a share, which is the origin of the "
+    "task vectors or gives the config and the tokenizer. Point at a model or at the middle of an edge for "
+    "details."
 )
 SCRIPT = """
 (() => {
@@ -35,7 +36,7 @@ SCRIPT = """
       },
       xaxis: { zeroline: false, ...layout.xaxis },
     }, {
-      displaylogo: false, responsive: true, plotlyServerURL: '',  // by default it offers to upload
+      displaylogo: false, responsive: true, plotlyServerURL: '',  // plotly's default offers an upload
       modeBarButtons: [['zoom2d', 'pan2d', 'resetScale2d', 'toImage']],
     });
   }
@@ -46,12 +47,12 @@ SCRIPT = """
 
 
 def write_lineage(lineage: Lineage, path: Path) -> None:
-    """Writes the page, whole."""
+    """Writes the page atomically."""
     title = f"Lineage of {lineage.root.title}"
     body = [
         f"<h1>{escape(title)}</h1>",
         f"<section><p class=note>{_NOTE}</p><div class=figure id=lineage></div></section>",
-        "<section><h2>As text</h2><p class=note>Each model's parents stand below it, once.</p>"
+        "<section><h2>As text</h2><p class=note>The parents of a model are listed below it, once.</p>"
         f"<div class=scroll><pre>{escape(tree_text(lineage))}</pre></div></section>",
         embedded({"figure": lineage_figure(lineage)}),
     ]

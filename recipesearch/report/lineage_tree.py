@@ -1,7 +1,7 @@
 """A lineage as a tree of text, for the terminal and the model card. Light: no plots.
 
-A model's own parents are below it the first time it comes, and "see above" after that: over eras a tree of
-all paths would be exponential.
+A model's parents are below the model where it first appears; later appearances say "see above". A tree of all
+paths would grow exponentially with the number of eras.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from rich.tree import Tree
 
 from ..analysis.trace import Lineage, Node
 
-_WIDE = 10_000  # columns: nothing is wrapped
+_WIDE = 10_000  # columns, so that no line is wrapped
 
 
 def tree(lineage: Lineage) -> Tree:
-    """The lineage as a tree: the trial at its top, each model's parents below it by falling share."""
+    """The lineage as a tree: the trial at the root, each model's parents below it by descending share."""
     top = Tree(_whole(lineage.root, ""))
-    # Depth first and in order, so that what was shown stands above.
+    # Depth first, in the order of the lines, so that "see above" is true.
     made_of = lineage.family.made_of
     waiting = [(top, edge) for edge in reversed(made_of(lineage.root.digest))]
     shown = {lineage.root.digest}
     while waiting:
         branch, edge = waiting.pop()
         node = lineage.nodes[edge.parent]
-        # A mutant is all of one model: no share to tell.
+        # A mutant comes from a single model, so a share would say nothing.
         share = "" if lineage.nodes[edge.child].kind == "mutant" else f"{percent(edge.share)} "
         if node.digest in shown:
             branch.add(Text(f"{share}{node.title}" + ("" if node.kind == "initial" else " (see above)")))
@@ -39,21 +39,21 @@ def tree(lineage: Lineage) -> Tree:
 
 
 def tree_text(lineage: Lineage) -> str:
-    """The tree as plain text, its lines as long as they are."""
+    """The tree as plain text, without line wrapping."""
     stream = io.StringIO()
     Console(file=stream, width=_WIDE, color_system=None).print(tree(lineage))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def percent(share: float) -> str:
-    """A parent's share for people: ``62%``, ``<1%``; ``base`` where it only gives the origin."""
+    """A parent's share as text: ``62%``, ``<1%``, or ``base`` for a base that is only the origin."""
     if share == 0:
         return "base"
     return f"{share:.0%}" if share >= 0.005 else "<1%"
 
 
 def scores(node: Node) -> str:
-    """A node's values in one line, a mutant's with those it was judged against: ``math 0.557 -> 0.720``."""
+    """A node's scores in one line; a mutant's with the scores of its source: ``math 0.557 -> 0.720``."""
     said = []
     for name, value in node.scores.items():
         before = f"{node.before[name]:.3f} -> " if name in node.before else ""
@@ -62,6 +62,6 @@ def scores(node: Node) -> str:
 
 
 def _whole(node: Node, prefix: str) -> Text:
-    """Name and label, and the scores in a line below."""
+    """The prefix and the node's label, and the scores in the next line."""
     text, values = Text(prefix + node.label), scores(node)
     return text.append(f"\n{values}", style="dim") if values else text

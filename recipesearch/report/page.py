@@ -1,6 +1,6 @@
-"""One offline HTML page about a study: figures to explore, the front's table, every recipe to copy.
+"""The page of a study: one offline HTML file with figures to explore, the front's table and all recipes.
 
-Names, causes and recipes come from studies, so each is escaped where it enters HTML, JSON or hover text.
+Names, causes of failures and recipes come from studies, so they are escaped in HTML, JSON and hover texts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .page_sections import failures_section, front_sections, header_section, sea
 from .page_template import SCRIPT
 from .rows import plain, shown, status_data
 
-_YAML_BUDGET = 4_000_000  # characters of YAML in a page; the recipes beyond show their genes
+_YAML_BUDGET = 4_000_000  # characters of YAML in a page; further recipes show their genes instead
 
 
 def write_page(plan: Plan, results: Results, path: Path) -> None:
-    """Writes the page, whole. Reads the ledger for recipes; opens no model."""
+    """Writes the page atomically. Recipes are read from the ledger; no model is opened."""
     status = status_data(plan, results)
     body = [header_section(plan, results, status)]
     scripts: list[str] = []
@@ -40,7 +40,10 @@ def write_page(plan: Plan, results: Results, path: Path) -> None:
 
 
 def _recipes(results: Results) -> dict[str, Any]:
-    """Every scored recipe: YAML for the front and the seeds, then for others while the budget lasts."""
+    """Every scored recipe, with its YAML while the budget lasts (front and seeds first), else with its genes.
+
+    ``first`` is the index of the recipe that the page shows first: the knee.
+    """
     scored = results.scored
     notable = {row.number for row in results.front} | {row.number for row in scored if row.seed}
     entries: dict[int, dict[str, Any]] = {}

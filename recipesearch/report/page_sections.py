@@ -1,4 +1,4 @@
-"""The page's sections as HTML: header, front, search and failures. Escapes every text from a study."""
+"""The sections of a study's page as HTML: header, front, search, failures. Escapes all texts of the study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CAUSES = 20
 
 
 def header_section(plan: Plan, results: Results, status: Mapping[str, Any]) -> str:
-    """Name, counts, and what was searched under which conditions."""
+    """The study's name, its counts, and its parents, objectives, sampler and conditions."""
     pace = status["recipes_per_minute"]
     tiles = {
         "scored recipes": f"{status['scored']} of {status['wanted']}",
@@ -50,18 +50,18 @@ def _facts(plan: Plan, results: Results) -> dict[str, str]:
 
 
 def front_sections(results: Results, figures: Mapping[str, Any]) -> list[str]:
-    """The front's figure, the recipe last chosen, and the front's table."""
+    """The front's figure, the recipe that is shown, and the front's table."""
     choices = [key for key in figures if key.startswith("front-")]
     options = "".join(f'<option value="{key}">{figures[key]["label"]}</option>' for key in choices)
     menu = f"<label>Axes <select id=axes>{options}</select></label>" if len(choices) > 1 else ""
     single = len(results.objectives) == 1
     hidden = " hidden" if single else ""
     title = "The best recipes" if single else "The Pareto front"
-    line = "the best value so far" if single else "what the front reaches in the two objectives shown"
+    line = "the best value so far" if single else "the front in the two objectives shown"
     return [
         f"<section><div class=bar><h2>{title}</h2><span>{menu} <button id=zoom{hidden}></button></span></div>"
-        f"<p class=note>Arrows point towards better. The line is {line}; bars are standard errors on the "
-        "search items. Click a point for its recipe.</p>"
+        f"<p class=note>Arrows point towards better values. The line is {line}; bars are standard errors on "
+        "the search items. Click a point to show its recipe.</p>"
         '<div class="figure seen" id=front data-figure="front-0"></div></section>',
         "<section id=recipe><div class=bar><h2 id=recipe-title></h2><button id=copy>Copy</button></div>"
         "<p class=note id=recipe-kind></p><pre id=recipe-text></pre></section>",
@@ -70,15 +70,15 @@ def front_sections(results: Results, figures: Mapping[str, Any]) -> list[str]:
 
 
 def search_sections(results: Results, figures: Mapping[str, Any]) -> list[str]:
-    """How the search went: hypervolume, and every trial."""
+    """The progress of the search: the hypervolume, and every trial."""
     sections = []
     if "hypervolume" in figures:
         note = (
             "The volume that the first n recipes within the bounds dominate. The reference point is a little "
-            "worse than the worst value of each objective."
+            "worse than their worst value in each objective."
         )
         sections.append(_figure_section("Hypervolume", note, ["hypervolume"]))
-    note = "Every trial with a score, by merge method, and the best value so far; crosses are failed trials."
+    note = "Every scored trial by merge method, and the best value so far. Crosses are failed trials."
     progress = [key for key in figures if key.startswith("progress-")]
     return [*sections, _figure_section("Every trial", note, progress)]
 
@@ -103,13 +103,14 @@ def _front_table(results: Results) -> str:
         for rows in (results.front, seeds)
     )
     note = (
-        "Search items chose these recipes, so their search values are optimistic; held-out items had no part "
-        "in it. Red: worse on held-out items by more than two standard errors of the difference."
+        "The recipes were selected by their values on the search items, so these values are optimistic. The "
+        "search did not use the held-out items. Red: the value on held-out items is worse by more than two "
+        "standard errors of the difference."
         if held_out
         else "Values on the search items; there are no held-out scores."
     )
     return (
-        f"<section><h2>The front, and what the search began from</h2>"
+        f"<section><h2>The front and the seeds</h2>"
         f"<p class=note>{note}</p><div class=scroll><table><thead><tr><th></th><th></th>{groups}</tr>"
         f"<tr><th class=text>trial</th><th class=text></th>{heads}</tr>"
         f"</thead><tbody>{first}</tbody><tbody>{second}</tbody></table></div></section>"
@@ -142,7 +143,7 @@ def _held_out_cells(search: Measurement, held_out: Measurement | None, sign: int
 
 
 def failures_section(causes: Mapping[str, int]) -> str:
-    """Failed trials by cause; nothing if there are none."""
+    """The failed trials by cause; an empty text if there are none."""
     if not causes:
         return ""
     listed = list(causes.items())[:_CAUSES]

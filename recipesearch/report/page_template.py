@@ -1,4 +1,4 @@
-"""The page's style and script: how it looks and reacts. Holds no data of any study."""
+"""The style and the script of a study's page; a lineage's page has the same style."""
 
 STYLE = """
 :root {
@@ -73,12 +73,12 @@ SCRIPT = """
   }
 
   function show(index) {
-    if (index === undefined) return;  // a failed trial has no recipe here
+    if (index === undefined) return;  // a failed trial has no recipe
     const { title, yaml } = study.recipes[index];
     element('recipe-title').textContent = title;
     element('recipe-kind').textContent = yaml
-      ? 'mergekit YAML, as it was scored.'
-      : 'Its genes, including those that its method does not use; the show command prints its YAML.';
+      ? 'The mergekit YAML that was scored.'
+      : 'The genes, including genes that the merge method does not use. The show command prints the YAML.';
     element('recipe-text').textContent = recipe(index);
   }
 
@@ -109,7 +109,7 @@ SCRIPT = """
       hovertemplate: '%{text}<extra></extra>',
     });
     const options = {
-      displaylogo: false, responsive: true, plotlyServerURL: '',  // by default it offers to upload
+      displaylogo: false, responsive: true, plotlyServerURL: '',  // plotly's default offers an upload
       modeBarButtons: [['zoom2d', 'pan2d', 'resetScale2d', 'toImage']],
     };
     const isNew = !place.classList.contains('js-plotly-plot');
@@ -125,12 +125,8 @@ SCRIPT = """
   }
 
   function view(name) {
-    const { corners: [low, high], annotations } = study.figures[element('front').dataset.figure].views[name];
-    const notes = annotations.map(note => ({
-      ...note, arrowcolor: css('--muted'), bgcolor: css('--card'), borderpad: 2,
-    }));
-    const update = { annotations: notes, 'xaxis.range': [low[0], high[0]], 'yaxis.range': [low[1], high[1]] };
-    Plotly.relayout('front', update);
+    const [low, high] = study.figures[element('front').dataset.figure].views[name];
+    Plotly.relayout('front', { 'xaxis.range': [low[0], high[0]], 'yaxis.range': [low[1], high[1]] });
     const [label, other] = name === 'near'
       ? [`Show all ${study.recipes.length} recipes`, 'every'] : ['Zoom to the front', 'near'];
     element('zoom').textContent = label;
@@ -154,7 +150,7 @@ SCRIPT = """
     element('front').dataset.figure = event.target.value;
     drawAll();
   });
-  // Thousands of points take a second to draw, so the figures further down wait until they are near.
+  // Drawing thousands of points takes a second, so the figures further down are drawn when they come near.
   const near = new IntersectionObserver(entries => {
     for (const { target } of entries.filter(entry => entry.isIntersecting)) {
       near.unobserve(target);

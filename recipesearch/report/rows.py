@@ -1,7 +1,8 @@
-"""A study's results as plain data, ready for JSON, CSV or a data frame. Light: no plots.
+"""A study's results as plain data for JSON, CSV or a data frame. Light: no plots.
 
-Flat rows name a measurement by its objective: ``NAME`` is the value, ``NAME.stderr`` its standard error,
-``held_out.NAME`` and ``held_out.NAME.stderr`` the same on held-out items; None where unknown.
+Rows are flat dicts: ``trial``, ``seed`` (the label of a starting recipe, else None), and for each objective
+NAME its value as ``NAME``, the standard error as ``NAME.stderr``, and both on held-out items as
+``held_out.NAME`` and ``held_out.NAME.stderr``. Unknown values are None.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ STDERR = ".stderr"
 
 
 def front_rows(results: Results) -> list[dict[str, Any]]:
-    """The front by falling first objective: ``trial``, ``seed`` (label or None) and the measurements."""
+    """The rows of the front, from the best to the worst in the first objective."""
     return [_measured(results, row) for row in results.front]
 
 
 def scored_rows(results: Results) -> list[dict[str, Any]]:
-    """All scored recipes in order, as ``front_rows``."""
+    """The rows of all scored recipes, in the order of their trials."""
     return [_measured(results, row) for row in results.scored]
 
 
 def seed_rows(results: Results) -> list[dict[str, Any]]:
-    """The scored recipes the search began from (parents, uniform average, defaults), as `front_rows`."""
+    """The rows of the seeds that are scored: the parents, the uniform average, the methods' defaults."""
     return [_measured(results, row) for row in results.scored if row.seed]
 
 
 def status_data(plan: Plan, results: Results) -> dict[str, Any]:
-    """Where a study stands.
+    """The state of a study.
 
-    ``study``, ``wanted`` (recipes to score in all), ``scored``, ``front`` (its size), ``trials``,
-    ``repeats``, ``running``, ``waiting``, ``failed``; ``failures``: trials by cause, most frequent first;
-    ``best``: ``{objective: {value, stderr, trial}}``, empty if nothing is scored; ``recipes_per_minute``:
-    of loading and scoring alone, None if nothing is scored.
+    ``study`` is its name. Counts: ``wanted`` (recipes to score in all), ``scored``, ``front`` (recipes on the
+    front), ``trials``, ``repeats``, ``running``, ``waiting``, ``failed``. ``failures``: the failed trials by
+    cause, most frequent first. ``best``: ``{objective: {value, stderr, trial}}``, empty without scores.
+    ``recipes_per_minute``: by the time of loading and scoring alone, None without scores.
     """
     repeats = repeated(results)
     states = Counter(row.state for row in results.rows)
@@ -62,10 +63,10 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
 def trial_data(plan: Plan, results: Results, number: int) -> dict[str, Any]:
     """Everything about one trial.
 
-    ``study``, ``trial``, ``state``, ``cause``, ``seed`` (label), ``recipe`` (digest), ``on_front``;
-    ``values`` and ``held_out``: ``{objective: {value, stderr}}`` or None; ``seconds``: ``{load, score}`` or
-    None; ``genome``; ``yaml``: the mergekit recipe, None unless it was scored. Raises PlanError if there
-    is no such trial.
+    ``study``, ``trial``, ``state``, ``cause`` (of a failure), ``seed`` (label), ``recipe`` (digest),
+    ``on_front``; ``values`` and ``held_out``: ``{objective: {value, stderr}}`` or None; ``seconds``: ``{load,
+    score}`` or None; ``genome``; ``yaml``: the mergekit recipe, None unless the recipe was scored. Raises
+    PlanError if the study has no such trial.
     """
     row = results.row(number)
     return {
@@ -85,7 +86,7 @@ def trial_data(plan: Plan, results: Results, number: int) -> dict[str, Any]:
 
 
 def repeated(results: Results) -> set[int]:
-    """The numbers of the finished trials whose recipe an earlier trial had already decided."""
+    """The numbers of the finished trials whose recipe an earlier trial had finished."""
     seen: set[str] = set()
     repeats = set()
     for row in results.rows:
@@ -98,21 +99,21 @@ def repeated(results: Results) -> set[int]:
 
 
 def failures_by_cause(results: Results) -> dict[str, int]:
-    """How many trials failed of each cause, most frequent first. A failed recipe's repeats do not count."""
+    """The number of failed trials by cause, most frequent first. Repeats of a failed recipe do not count."""
     repeats = repeated(results)
     failed = [row for row in results.rows if row.state == "fail" and row.number not in repeats]
     return dict(Counter(row.cause or "no cause was recorded" for row in failed).most_common())
 
 
 def shown(value: float | None, stderr: float | None = None) -> str:
-    """A measurement for people: ``0.563 ± 0.029``."""
+    """A measurement as text, ``0.563 ± 0.029``; empty for None."""
     if value is None:
         return ""
     return f"{value:.3f}" if stderr is None else f"{value:.3f} ± {stderr:.3f}"
 
 
 def plain(value: Any) -> Any:
-    """A gene or a measurement as JSON data: numpy's numbers become Python's, what is not finite None."""
+    """A gene or a measurement as JSON data: NumPy scalars become Python's, non-finite numbers None."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -1,4 +1,4 @@
-"""A sweep as table rows and as one offline page with a figure."""
+"""A sweep as rows and as one offline page with a figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..search.ratio_sweep import Point
 
 
 def sweep_rows(points: Sequence[Point], objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """One flat row for each ratio: the objectives' values, ``NAME.stderr``, and the cause of a failure."""
+    """A flat row for each ratio: ``ratio``, ``NAME`` and ``NAME.stderr`` by objective, a failure's ``cause``."""
     rows = []
     for point in points:
         row: dict[str, Any] = {"ratio": point.ratio}
@@ -24,7 +24,7 @@ def sweep_rows(points: Sequence[Point], objectives: Sequence[str]) -> list[dict[
 
 
 def write_figure(points: Sequence[Point], objectives: Sequence[str], title: str, path: Path) -> None:
-    """One line for each objective over the ratio, with standard errors; plotly is inside the page."""
+    """Writes a page with a line for each objective over the ratio, with standard errors. Contains plotly."""
     from plotly.graph_objects import Figure, Scatter
 
     figure = Figure()

@@ -12,7 +12,7 @@ from .rows import STDERR, shown
 
 
 def as_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Flat rows as one table. A value and its ``.stderr`` share a column; columns without entries go."""
+    """Flat rows as one table. A value and its ``.stderr`` share a column; empty columns are left out."""
     table = Table(title=escape(title), title_justify="left", header_style="bold")
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = [
@@ -22,10 +22,10 @@ def as_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         and not (key.endswith(STDERR) and key.removesuffix(STDERR) in keys)
     ]
     if not rows:
-        table.add_column("nothing yet")  # a table without columns would not even show its title
+        table.add_column("nothing yet")  # a table without columns would not show its title
     for key in columns:
         numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
-        # A long name breaks at its dots, not anywhere.
+        # Long names break at their dots.
         table.add_column(
             escape(key).replace(".", ".\n"), justify="right" if numeric else "left", overflow="fold"
         )
@@ -40,7 +40,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Plain data, nested or not, for one cell: one line for each entry."""
+    """The text of a cell: nested data has a line for each entry."""
     if value is None:
         return ""
     if isinstance(value, bool):
