@@ -19,8 +19,8 @@ def finished(checked: Preflight, database: Database) -> Results | None:
         stored, results = open_results(database, plan.name)
     except StudyError:
         return None
-    digests = {name: parent.digest for name, parent in checked.pool.parents.items()}
-    if stored_form(stored) != stored_form(plan) or results.identity["parents"] != digests:
+    digests = [(name, parent.digest) for name, parent in checked.pool.parents.items()]  # their order counts
+    if stored_form(stored) != stored_form(plan) or list(results.identity["parents"].items()) != digests:
         return None
     if len(results.scored) < plan.search.trials or any(row.state == "running" for row in results.rows):
         return None

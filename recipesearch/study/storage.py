@@ -91,12 +91,14 @@ class Database:
             yield
 
     def _lock(self, name: str) -> AbstractContextManager[bool]:
-        if self.file:
-            return _sqlite_lock(self.file, name)
         try:
-            return _postgres_lock(sa.create_engine(self._known_url, **self._arguments), name)
+            if self.file:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                return _sqlite_lock(self.file, name)
+            connection = sa.create_engine(self._known_url, **self._arguments).connect()
         except _UNREACHABLE as error:
             raise self._unreachable(error) from error
+        return _postgres_lock(connection, name)
 
     @property
     def _known_url(self) -> str:
@@ -126,22 +128,30 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 
 @contextmanager
 def _sqlite_lock(file: Path, name: str) -> Iterator[bool]:
-    key = hashlib.sha256(name.encode()).hexdigest()[:8]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(f"{file}-runner-{key}", os.O_CREAT | os.O_RDWR, 0o644)
+    lock = Path(f"{file}-runner-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    free = False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        free = _take(handle)
+        yield free
     finally:
+        if free and not file.exists():  # a run that was refused leaves nothing
+            lock.unlink()
         os.close(handle)
 
 
+def _take(handle: int) -> bool:
+    """Locks a file, unless another process holds it, or has just removed it."""
+    with suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(handle).st_nlink > 0
+    return False
+
+
 @contextmanager
-def _postgres_lock(engine: sa.Engine, name: str) -> Iterator[bool]:
+def _postgres_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with connection.execution_options(isolation_level="AUTOCOMMIT"):
         free = bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
         try:
             yield free

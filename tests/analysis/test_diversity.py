@@ -21,11 +21,11 @@ from recipesearch.check.members import open_preflight
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source
 from recipesearch.recipe.shares import parent_shares
-from recipesearch.score import Measurement, TaskScore
+from recipesearch.score import Conditions, Measurement, Seconds, TaskScore
 from recipesearch.search import run as search
-from recipesearch.study.ledger import Conditions, Ledger, Seconds
+from recipesearch.study.ledger import Ledger
 from recipesearch.study.results import Results, Row
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 A, B, C = (Parent(letter * 64, f"/models/{letter}") for letter in "abc")
@@ -168,7 +168,7 @@ class Named:
 def by_hand(folder: Path, rows: list[tuple[str, tuple[float, ...] | None]], population: int = 2) -> Results:
     """Results whose rows are (recipe, losses): of two items, the first's value is the first loss, ..."""
     conditions = Conditions("transformers", "cpu", 1, 64, "torch x", "float32", False)
-    ledger = Ledger(open_storage(f"sqlite:///{folder}/x.db").engine, conditions)
+    ledger = Ledger(Database(f"sqlite:///{folder}/x.db"), conditions)
     width = max(len(values) for _, values in rows if values)
     found = []
     for number, (name, values) in enumerate(rows):
@@ -316,11 +316,11 @@ def test_a_real_study_has_the_samplers_generations_and_the_ledgers_items(
     study: tuple[Plan, Results],
 ) -> None:
     plan, results = study
-    storage = open_storage(plan.storage_url)
-    trials = optuna.load_study(study_name=plan.name, storage=storage).trials
+    database = Database(plan.storage_url)
+    trials = optuna.load_study(study_name=plan.name, storage=database.storage).trials
     key = {"nsga2": "NSGAIISampler:generation", "nsga3": "NSGAIIISampler:generation"}[plan.search.sampler]
     numbers = [trial.system_attrs[key] for trial in trials if trial.values]
-    space = open_preflight(plan).space
+    space = open_preflight(plan, database).space
     history = generations(results, space)
     assert [g.trials for g in history] == [len(list(group)) for _, group in itertools.groupby(numbers)]
     rows = [row for row in results.rows if row.values][:4]

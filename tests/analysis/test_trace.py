@@ -15,6 +15,7 @@ from recipesearch import cli
 from recipesearch.analysis.family import Edge
 from recipesearch.analysis.trace import Lineage, Node, trace
 from recipesearch.check.members import open_preflight
+from recipesearch.check.preflight import Preflight
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.export.export import export
 from recipesearch.mutation.bred import keep
@@ -23,9 +24,9 @@ from recipesearch.plan import MutationPlan, Plan, load_plans
 from recipesearch.recipe import Parent
 from recipesearch.search import run as search
 from recipesearch.study.chain import origins
-from recipesearch.study.mutants import Mutant, Mutants, find_mutants
+from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, Row, open_results
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 run_here = functools.partial(search.run_eras, open_worker=Worker)
@@ -69,12 +70,12 @@ def bred(
     (plan,) = load_plans(written(folder, small_tasks, [first]))
     results = run_here((plan,))
     winner = next(row for row in results.rows if row.seed == "uniform average")
-    recipe = open_preflight(plan).space.express(winner.genome)
+    recipe = checked_of(plan).space.express(winner.genome)
     mutant = adapted(Parent(recipe.digest, recipe), adapter(zoo / "math", plan.bred / KEY, seed=1))
     digests = (recipe.digest, mutant.digest)
     record = TRAINED | {"rule": "knee", "preference": ["zoo:tasks/p.yaml"], "changes": CHANGES}
-    engine = open_storage(plan.storage_url).engine
-    Mutants(engine).add(Mutant(KEY, plan.name, winner.number, *digests, True, "better: it", record))
+    mutants = Mutants(Database(plan.storage_url))
+    mutants.add(Mutant(KEY, plan.name, winner.number, *digests, True, "better: it", record))
     parents = {
         "e1t": keep(plan, Parent(recipe.digest, recipe), {}),
         "e1tm": keep(plan, mutant, {}),
@@ -119,15 +120,19 @@ def adapter(model: Path, folder: Path, source: Parent | None = None, seed: int =
     return folder
 
 
+def checked_of(plan: Plan) -> Preflight:
+    return open_preflight(plan, Database(plan.storage_url))
+
+
 def opened(plan: Plan) -> tuple[Plan, Results]:
-    stored, results = open_results(plan.storage_url, plan.name)
+    stored, results = open_results(Database(plan.storage_url), plan.name)
     return stored.model_copy(update={"folder": plan.folder}), results
 
 
 def traced(plan: Plan, seed: str) -> tuple[Lineage, Row]:
     stored, results = opened(plan)
     row = next(row for row in results.rows if row.seed == seed)
-    return trace(open_preflight(stored), results, row), row
+    return trace(checked_of(stored), results, row), row
 
 
 def by_title(lineage: Lineage) -> dict[str, Node]:
@@ -199,12 +204,12 @@ def test_a_variant_goes_back_to_its_model_which_has_the_licence(bred: Bred, tmp_
     assert set(variant.scores) == {ADDITION, "reading_b_search.exact_match"}, "alone, as a seed"
     assert (variant.kind, variant.era) == ("mutant", 0)
     stored, results = opened(plan)
-    card = export(open_preflight(stored), results, row, tmp_path / "variant").parent / "README.md"
+    card = export(checked_of(stored), results, row, tmp_path / "variant").parent / "README.md"
     assert f"`{bare.reference}`: licence: apache-2.0\n" in card.read_text()
 
 
 def test_what_no_database_tells_of_is_named_by_its_files(bred: Bred, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipesearch.analysis.records.find_mutants", lambda engine, digests: {})
+    monkeypatch.setattr("recipesearch.analysis.records.Mutants.among", lambda self, digests: {})
     lineage, _ = traced(bred.plans[1], "uniform average")
     mutant = lineage.nodes[bred.mutant.digest]
     assert "DPO, 128 pairs, lr 2e-5, 42 steps" in mutant.label, "from what lies beside the adapter"
@@ -222,7 +227,7 @@ def test_what_no_database_tells_of_is_named_by_its_files(bred: Bred, monkeypatch
 
 def test_a_trial_without_a_recipe_or_with_other_parents_is_refused(bred: Bred) -> None:
     stored, results = opened(bred.plans[1])
-    checked, row = open_preflight(stored), results.rows[0]
+    checked, row = checked_of(stored), results.rows[0]
     with pytest.raises(StudyError, match="has no recipe yet"):
         trace(checked, results, replace(row, recipe=None))
     with pytest.raises(RefusedInput, match="was scored with other parents"):
@@ -232,9 +237,9 @@ def test_a_trial_without_a_recipe_or_with_other_parents_is_refused(bred: Bred) -
 def test_looking_for_mutants_creates_no_table(tmp_path: Path) -> None:
     import sqlalchemy as sa
 
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
-    assert find_mutants(engine, ["0" * 64]) == {}
-    assert sa.inspect(engine).get_table_names() == []
+    database = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    assert Mutants(database).among(["0" * 64]) == {}
+    assert not [name for name in sa.inspect(database.engine).get_table_names() if "recipesearch" in name]
 
 
 def test_status_says_where_each_parent_comes_from(bred: Bred) -> None:
@@ -257,7 +262,7 @@ def test_status_names_the_variants_of_a_first_population(bred: Bred) -> None:
 def test_the_card_tells_lineage_training_and_licences(bred: Bred, tmp_path: Path) -> None:
     stored, results = opened(bred.plans[1])
     row = next(row for row in results.rows if row.seed == "uniform average")
-    card = (export(open_preflight(stored), results, row, tmp_path / "deep").parent / "README.md").read_text()
+    card = (export(checked_of(stored), results, row, tmp_path / "deep").parent / "README.md").read_text()
     trial = f"trial {bred.winner.number} of evo.e1"
     tree = card[card.index("## Lineage") :].split("```")[1]
     assert tree.strip().splitlines()[0].startswith(f"trial {row.number} of evo.e2")
@@ -277,7 +282,7 @@ def test_the_card_tells_lineage_training_and_licences(bred: Bred, tmp_path: Path
 
 def test_the_card_of_a_plain_recipe_has_licences_alone(bred: Bred, tmp_path: Path) -> None:
     stored, results = opened(bred.plans[0])
-    recipe = export(open_preflight(stored), results, bred.winner, tmp_path / "plain")
+    recipe = export(checked_of(stored), results, bred.winner, tmp_path / "plain")
     card = (recipe.parent / "README.md").read_text()
     assert "## Lineage" not in card
     assert "licence: apache-2.0" in card

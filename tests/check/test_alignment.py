@@ -17,9 +17,9 @@ pytest.importorskip("torch")
 from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch import cli
-from recipesearch.check.alignment import live_donor
 from recipesearch.check.estimate import estimate
 from recipesearch.check.preflight import Preflight, preflight
+from recipesearch.check.worker_order import live_donor
 from recipesearch.errors import PlanError, RefusedInput
 from recipesearch.export.export import export
 from recipesearch.export.verify import verify
@@ -109,9 +109,9 @@ def test_check_says_what_each_parent_has_and_lacks_and_what_it_costs(
 def test_memory_is_that_of_the_aligned_rows(plan_of: MakePlan, lang: Path) -> None:
     plan = plan_of(lang, UNION)
     checked = preflight(plan)
-    donor = directories([live_donor(plan, checked.pool.parents)])
+    donor = directories([live_donor(plan, checked.parents)])
     (folder,) = donor.values()
-    needed = need(list(checked.checkpoints.values()), plan.engine)
+    needed = need(list(checked.parents.checkpoints.values()), plan.engine)
     assert needed.model == need([read_checkpoint(folder)], plan.engine).model
     assert needed.parents == 2 * needed.model
     assert needed.mapped == needed.parents - 2 * 2 * 64 * 64 * 4
@@ -148,8 +148,8 @@ def test_tokens_name_the_studys_parents(plan_of: MakePlan, lang: Path) -> None:
         "new": {"source": {"kind": "model_token", "model": "lang", "token": "é"}},
     }
     checked = preflight(plan_of(lang, {"source": "base", "tokens": tokens}))
-    assert checked.vocabulary is not None
-    assert checked.vocabulary.size == 50
+    assert checked.parents.vocabulary is not None
+    assert checked.parents.vocabulary.size == 50
     with pytest.raises(PlanError, match=r"'lan' is not among the parents.*lang"):
         preflight(plan_of(lang, {"tokens": {"é": {"source": "lan"}}}))
 

@@ -13,8 +13,8 @@ import yaml
 from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch.check.members import members, open_preflight
-from recipesearch.check.preflight import preflight
-from recipesearch.cli.searching import _needs_of_all
+from recipesearch.check.needs import needs_of_all
+from recipesearch.check.preflight import Preflight, preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError
 from recipesearch.export.export import export
 from recipesearch.export.verify import verify
@@ -25,6 +25,7 @@ from recipesearch.recipe import Recipe
 from recipesearch.search import run as search
 from recipesearch.study.chain import origins
 from recipesearch.study.results import Results, open_results
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 MakePlans = Callable[..., tuple[Plan, ...]]
@@ -79,13 +80,21 @@ def history(results: Results) -> list[tuple[Any, ...]]:
 
 
 def histories(plans: tuple[Plan, ...]) -> list[list[tuple[Any, ...]]]:
-    return [history(open_results(plan.storage_url, plan.name)[1]) for plan in plans]
+    return [history(results_of(plan)) for plan in plans]
+
+
+def results_of(plan: Plan) -> Results:
+    return open_results(Database(plan.storage_url), plan.name)[1]
+
+
+def checked_of(plan: Plan) -> Preflight:
+    return open_preflight(plan, Database(plan.storage_url))
 
 
 def test_the_next_eras_parents_are_members_of_the_last_front(make_plans: MakePlans) -> None:
     plans = make_plans()
     last = run_here(plans)
-    _, first = open_results(plans[0].storage_url, "hybrid.weights")
+    first = results_of(plans[0])
     assert len(first.scored) == len(last.scored) == 7
     assert last.identity["parents"]["winner"] == first.knee().recipe
     alone = next(row for row in last.rows if row.seed == "parent winner")
@@ -137,8 +146,8 @@ def test_two_rules_that_choose_one_member_are_refused_by_name(
 def test_check_finds_what_a_vocabulary_would_cost_the_second_era(make_aligned: MakePlans) -> None:
     """Before the first era's budget is spent, not after."""
     with pytest.raises(RefusedInput, match=r"'winner' and 'math'.*have \d+ and 48 tokens"):
-        list(_needs_of_all(make_aligned("union")))
-    assert [need["parents"] for need in _needs_of_all(make_aligned("base"))] == [2, 2]
+        list(needs_of_all(make_aligned("union")))
+    assert [need["parents"] for need in needs_of_all(make_aligned("base"))] == [2, 2]
 
 
 @pytest.mark.parametrize("at", ["the last recipe of the first era", "the first of the second"])
@@ -169,7 +178,7 @@ def test_an_era_whose_space_is_used_up_is_followed_by_the_next(make_plans: MakeP
     only = {"name": "weights", "space": {"weights": narrow | {"methods": ["passthrough"], "scale": 1.0}}}
     plans = make_plans(eras=(only, LAYERS), trials=5)
     last = run_here(plans)
-    _, first = open_results(plans[0].storage_url, plans[0].name)
+    first = results_of(plans[0])
     assert len(first.scored) == 2, "one or the other parent: no more recipes"
     assert len(last.scored) == 5
 
@@ -180,7 +189,7 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     best = LAYERS | {"parents": {"winner": "front:best addition_b_search.exact_match", "math": "zoo:math"}}
     plans = make_plans(eras=(WEIGHTS, best), trials=8)
     results = run_here(plans)
-    checked = open_preflight(plans[1])
+    checked = checked_of(plans[1])
     winner = checked.pool.parents["winner"]
     row = next(row for row in results.rows if row.seed == "splice winner+math")
     recipe = export(checked, results, row, tmp_path / "winner")
@@ -190,8 +199,8 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     ours = merger(checked.space.express(row.genome).parents()).stream(checked.space.express(row.genome))
     assert require_equal(ours, script.parent / "model") == 39
     # Again, into the same folder: what the first export left is not taken for the second's.
-    _, first = open_results(plans[0].storage_url, plans[0].name)
-    export(open_preflight(plans[0]), first, first.knee(), tmp_path / "winner")
+    first = results_of(plans[0])
+    export(checked_of(plans[0]), first, first.knee(), tmp_path / "winner")
     assert not script.exists()
     assert "sh rebuild.sh" not in (recipe.parent / "README.md").read_text()
     recipe = export(checked, results, row, tmp_path / "winner")
@@ -202,7 +211,7 @@ def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_al
     assert proof.command == "sh rebuild.sh"
     assert proof.tensors == 2 * 39, "its ancestor's, and its own"
     assert len(proof.scores) == 2
-    member = members(plans[1])["front:best addition_b_search.exact_match"]
+    member = members(plans[1], Database(plans[1].storage_url))["front:best addition_b_search.exact_match"]
     card = (recipe.parent / "README.md").read_text()
     assert f"trial {member.trial} of hybrid.weights" in card
     assert "sh rebuild.sh" in card
@@ -219,7 +228,7 @@ def test_paths_are_parents_of_the_era_after(make_plans: MakePlans) -> None:
     second = LAYERS | {"parents": {"winner": "front:knee", "lang": "zoo:lang"}}
     plans = make_plans(eras=(first, second), trials=5)
     results = run_here(plans)
-    checked = open_preflight(plans[1])
+    checked = checked_of(plans[1])
     source = checked.pool.parents["winner"].source
     assert isinstance(source, Recipe)
     assert checked.pool.depths == {"winner": len(source.path or ()), "lang": 4}
@@ -232,7 +241,7 @@ def test_an_aligned_winner_is_a_parent_of_one_vocabulary(make_aligned: MakePlans
     plans = make_aligned("base")
     results = run_here(plans)
     assert len(results.scored) == 5
-    checked = open_preflight(plans[1])
+    checked = checked_of(plans[1])
     assert checked.pool.tokenizer is None
     row = next(row for row in results.rows if row.seed == "splice winner+math")
     assert verify(export(checked, results, row, tmp_path / "winner")).tensors == 2 * 39
@@ -241,7 +250,7 @@ def test_an_aligned_winner_is_a_parent_of_one_vocabulary(make_aligned: MakePlans
 def test_before_its_time_an_era_has_no_members(make_plans: MakePlans) -> None:
     plans = make_plans()
     with pytest.raises(StudyError, match="run it first"):
-        members(plans[1])
+        members(plans[1], Database(plans[1].storage_url))
 
 
 def test_a_member_whose_parents_have_changed_is_refused(
@@ -251,7 +260,7 @@ def test_a_member_whose_parents_have_changed_is_refused(
     run_here(plans)
     monkeypatch.setattr("recipesearch.check.members.preflight", over_swapped_parents)
     with pytest.raises(RefusedInput, match="was scored with other parents"):
-        members(plans[1])
+        members(plans[1], Database(plans[1].storage_url))
 
 
 def over_swapped_parents(plan: Plan, *rest: Any, **named: Any) -> Any:

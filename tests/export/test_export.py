@@ -64,7 +64,7 @@ def won(
     (plan,) = load_plans(folder / "study.yaml")
     results = run_here((plan,))
     row = next(row for row in results.rows if row.seed == "uniform average")
-    return Won(open_preflight(plan), results, row)
+    return Won(open_preflight(plan, results.database), results, row)
 
 
 def adapter(model: Path, folder: Path) -> Path:

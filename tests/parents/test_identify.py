@@ -186,7 +186,7 @@ def test_a_folder_of_the_same_name_comes_before_the_hub(hub, zoo, tmp_path):
 
 
 def test_a_zoo_reference_names_the_zoos_folder(zoo, tmp_path, monkeypatch):
-    monkeypatch.delenv("RECIPESEARCH_CACHE")
+    monkeypatch.setenv("RECIPESEARCH_CACHE", str(zoo.parents[1]))
     assert identify("zoo:math", tmp_path).source == str(zoo / "math")
 
 

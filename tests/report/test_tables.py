@@ -15,15 +15,15 @@ from rich.console import Console
 from recipesearch.errors import PlanError
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent
-from recipesearch.report.tables import as_table, front_rows, seed_rows, status_data, trial_data
-from recipesearch.score import Measurement, TaskScore
+from recipesearch.report.rows import front_rows, seed_rows, status_data, trial_data
+from recipesearch.report.tables import as_table
+from recipesearch.score import Conditions, Measurement, Seconds, TaskScore
 from recipesearch.space.kinds import open_space
 from recipesearch.space.places import Parts
 from recipesearch.space.pool import Pool
 from recipesearch.study.identity import identify_study
-from recipesearch.study.ledger import Conditions, Seconds
 from recipesearch.study.results import Results, open_results
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.study.study import Study
 
 _CONDITIONS = Conditions("transformers", "cpu", 2, 64, "torch x", "float32", False)
@@ -41,7 +41,7 @@ def make_study(
     folder: Path, trials: Sequence[Trial], objectives: int = 2, name: str = "small", held_out: bool = False
 ) -> tuple[Plan, Results]:
     """A study on disk in which every recipe is real and only the scores are given."""
-    url = f"sqlite:///{folder / 'study.db'}"
+    database = Database(f"sqlite:///{folder / 'study.db'}")
     tasks = [f"task{i}" for i in range(objectives)]
     raw: dict[str, Any] = {
         "name": name,
@@ -49,16 +49,17 @@ def make_study(
         "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 2}},
         "objectives": [{"task": task, "metric": "acc", "maximize": i != 2} for i, task in enumerate(tasks)],
         "search": {"sampler": "random", "trials": len(trials), "seed": 3},
-        "storage": url,
+        "storage": database.url,
     }
     plan = read_plan(raw, folder, "test")
     parents = {"a": Parent("a" * 64, "/models/a"), "b": Parent("b" * 64, "/models/b")}
     pool = Pool(parents, None, dict.fromkeys(parents, 4), Parts(("embed",), ("head",), ()), "float32", seed=3)
     space = open_space(plan.space, pool)
-    identity = identify_study(plan, parents, space.genes, tasks, _CONDITIONS, plan.search.sampler)
-    study = Study(plan, space, identity, open_storage(url))
+    goals = [replace(goal, hash=goal.task) for goal in plan.goals]
+    identity = identify_study(plan, parents, space.genes, goals, _CONDITIONS, plan.search.sampler)
+    study = Study.open(plan, space, identity, database)
     if held_out:
-        study.hold_out([f"held{task}" for task in tasks])
+        study.hold_out([replace(goal, hash=f"held{goal.task}") for goal in goals])
     for trial in trials:
         candidate = study.ask()
         assert candidate is not None
@@ -69,7 +70,7 @@ def make_study(
         if held_out:
             worse = [value - 0.2 for value in trial.values]
             study.commit(candidate.recipe, _scores([f"held{t}" for t in tasks], worse), Seconds(0.0, 1.0))
-    return open_results(url, name)
+    return open_results(database, name)
 
 
 def _scores(tasks: Sequence[str], values: Sequence[float]) -> list[TaskScore]:

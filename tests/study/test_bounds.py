@@ -9,9 +9,10 @@ import pytest
 
 from recipesearch.errors import PlanError
 from recipesearch.plan import Plan
+from recipesearch.score import Goal
 from recipesearch.search import run as search
 from recipesearch.study.bounds import violation
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 MakePlan = Callable[..., Plan]
@@ -19,7 +20,7 @@ run_here = functools.partial(search.run, open_worker=Worker)
 
 
 @pytest.mark.parametrize(
-    ("objective", "value", "missed"),
+    ("bound", "value", "missed"),
     [
         ({"maximize": True, "bound": 0.8}, 0.7, 0.1),
         ({"maximize": True, "bound": 0.8}, 0.9, -0.1),
@@ -29,12 +30,13 @@ run_here = functools.partial(search.run, open_worker=Worker)
         ({"maximize": True}, 0.1, None),
     ],
 )
-def test_a_miss_is_positive_beyond_the_bound(objective: dict[str, Any], value: float, missed: float) -> None:
-    assert violation(objective, value, [0.8, 0.4]) == (missed if missed is None else pytest.approx(missed))
+def test_a_miss_is_positive_beyond_the_bound(bound: dict[str, Any], value: float, missed: float) -> None:
+    goal = Goal("goal", "task", "metric", **bound)
+    assert violation(goal, value, [0.8, 0.4]) == (missed if missed is None else pytest.approx(missed))
 
 
 def test_a_bound_relative_to_parents_that_are_not_scored_yet_is_none() -> None:
-    assert violation({"maximize": True, "within": 0.1}, 0.1, []) is None
+    assert violation(Goal("goal", "task", "metric", within=0.1), 0.1, []) is None
 
 
 def bounded(make_plan: MakePlan, small_tasks: dict[str, str], **bound: float) -> Plan:
@@ -58,7 +60,7 @@ def test_the_front_keeps_within_three_percent_of_the_best_parent(
     assert {row.number for row in results.front} <= {row.number for row in kept}
     assert results.best(results.objectives[0]) in kept
     assert results.knee() in kept
-    trials = optuna.load_study(study_name="study", storage=open_storage(plan.storage_url)).trials
+    trials = optuna.load_study(study_name="study", storage=Database(plan.storage_url).storage).trials
     told = {t.number: [v for k, v in t.system_attrs.items() if "constraints" in k] for t in trials}
     for row in results.scored[2:]:  # after the parents themselves
         assert (told[row.number][0] <= 0) == (row in kept)
@@ -96,7 +98,7 @@ def test_chebyshev_tells_the_sampler_the_worst_shortfall(make_plan: MakePlan) ->
     scalarize = {"kind": "chebyshev", "weights": [1.0, 2.0]}
     plan = make_plan(search={"sampler": "tpe", "scalarize": scalarize, "trials": 6, "seed": 1})
     results = run_here(plan)
-    study = optuna.load_study(study_name="study", storage=open_storage(plan.storage_url))
+    study = optuna.load_study(study_name="study", storage=Database(plan.storage_url).storage)
     for row in results.scored:
         assert row.values is not None
         short = [1.0 * (1 - row.values[0].value), 2.0 * (1 - row.values[1].value)]

@@ -8,33 +8,34 @@ import pytest
 import sqlalchemy as sa
 
 from recipesearch.study.mutants import Mutant, Mutants
+from recipesearch.study.storage import Database
 
 RECORD = {"changes": [{"name": "sum", "p": 0.01, "gain": 0.25}], "trained": {"kl": None}, "words": "größer"}
 MUTANT = Mutant("key", "study", 7, "source", "digest", True, "better: sum", RECORD)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path}/study.db" if sqlite else request.getfixturevalue("postgres")
-    engine = sa.create_engine(url)
-    yield engine
-    with engine.begin() as connection:
+    database = Database(url)
+    yield database
+    with database.engine.begin() as connection:
         connection.execute(sa.text("drop table recipesearch_mutants"))
-    engine.dispose()
+    database.engine.dispose()
 
 
-def test_a_mutant_is_read_back_as_it_was_and_a_decision_stands(engine: sa.Engine) -> None:
-    mutants = Mutants(engine)
+def test_a_mutant_is_read_back_as_it_was_and_a_decision_stands(database: Database) -> None:
+    mutants = Mutants(database)
     assert mutants.get("key") is None
     mutants.add(MUTANT)
     mutants.add(replace(MUTANT, accepted=False, reason="another supervisor was slower"))
-    assert Mutants(engine).get("key") == MUTANT
+    assert Mutants(database).get("key") == MUTANT
     assert mutants.get("other") is None
 
 
-def test_a_studys_mutants_come_oldest_first_without_other_studies(engine: sa.Engine) -> None:
-    mutants = Mutants(engine)
+def test_a_studys_mutants_come_oldest_first_without_other_studies(database: Database) -> None:
+    mutants = Mutants(database)
     made = [replace(MUTANT, key=key, trial=None) for key in ("z", "a", "m")]
     for mutant in [*made, replace(MUTANT, key="b", study="other")]:
         mutants.add(mutant)

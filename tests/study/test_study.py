@@ -1,8 +1,10 @@
 """The study and its ledger: seeds breed, repeats are free, and scores of different conditions never mix."""
 
+import fcntl
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,12 +13,12 @@ import sqlalchemy as sa
 
 from recipesearch.errors import PlanError, StudyError, TrialFailed
 from recipesearch.plan import Plan
-from recipesearch.score import Measurement, TaskScore
+from recipesearch.score import Conditions, Measurement, Seconds, TaskScore
 from recipesearch.scoring.scorer import Scorer
 from recipesearch.search import run as search
-from recipesearch.study.ledger import Conditions, Ledger, Seconds
+from recipesearch.study.ledger import Ledger
 from recipesearch.study.results import open_results
-from recipesearch.study.storage import open_storage, sole_runner
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 # In this process, where a test can see and break it.
@@ -29,7 +31,7 @@ CONDITIONS = Conditions("transformers", "cpu", 1, 64, "torch x", "float32", Fals
 def stored(plan: Plan) -> optuna.Study:
     return optuna.load_study(
         study_name=plan.name,
-        storage=open_storage(plan.storage_url),
+        storage=Database(plan.storage_url).storage,
         sampler=optuna.samplers.RandomSampler(),
     )
 
@@ -76,7 +78,7 @@ def test_scores_of_another_engine_are_not_taken(
 def test_every_key_has_one_row_and_every_item_is_kept(make_plan: MakePlan) -> None:
     plan = make_plan()
     results = run_here(plan)
-    engine = open_storage(plan.storage_url).engine
+    engine = Database(plan.storage_url).engine
     with engine.connect() as connection:
         rows = connection.scalar(sa.text("select count(*) from recipesearch_scores"))
         items = connection.scalar(sa.text("select count(*) from recipesearch_items"))
@@ -92,7 +94,7 @@ def test_every_key_has_one_row_and_every_item_is_kept(make_plan: MakePlan) -> No
 
 def test_a_key_keeps_its_first_row(tmp_path: Any) -> None:
     """Another study in the same database, or another process, may have been first."""
-    ledger = Ledger(open_storage(f"sqlite:///{tmp_path}/x.db").engine, CONDITIONS)
+    ledger = Ledger(Database(f"sqlite:///{tmp_path}/x.db"), CONDITIONS)
     score = TaskScore("task", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": 1}})
     ledger.commit("recipe", "yaml", [score], Seconds(0, 0))
     other = replace(score, metrics={"acc": Measurement(0.9, 0.1)}, items={"0": {"acc": 0}})
@@ -117,7 +119,7 @@ def test_a_study_takes_what_another_with_fewer_tasks_has_scored(
 
 
 def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Any) -> None:
-    ledger = Ledger(open_storage(f"sqlite:///{tmp_path}/x.db").engine, CONDITIONS)
+    ledger = Ledger(Database(f"sqlite:///{tmp_path}/x.db"), CONDITIONS)
     good = TaskScore("good", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": 1}})
     bad = TaskScore("bad", {"acc": Measurement(0.5, 0.1)}, {"0": {"acc": object()}})
     with pytest.raises(sa.exc.StatementError):
@@ -128,12 +130,37 @@ def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Any) -> None:
 
 def test_a_second_runner_is_refused(make_plan: MakePlan, postgres: str) -> None:
     for url in (make_plan().storage_url, postgres):
-        with sole_runner(open_storage(url), "study"):
-            other = open_storage(url)
-            with pytest.raises(StudyError, match="another process"), sole_runner(other, "study"):
+        with Database(url).sole_runner("study"):
+            other = Database(url).sole_runner("study")
+            with pytest.raises(StudyError, match="another process"), other:
                 pass
-        with sole_runner(open_storage(url), "study"):
+        with Database(url).sole_runner("study"):
             pass  # free again
+
+
+def test_a_lock_leaves_nothing_where_no_study_was_begun(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    database = Database(plan.storage_url)
+    before = set(plan.folder.iterdir())
+    with database.sole_runner("study"):
+        assert set(plan.folder.iterdir()) > before
+    assert set(plan.folder.iterdir()) == before
+
+
+def test_a_lock_that_another_run_has_just_removed_is_not_taken(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes could hold the study: one its file, the other a new file of the same name."""
+    database = Database(make_plan().storage_url)
+    lock = fcntl.flock
+
+    def slowly(handle: int, how: int) -> None:
+        Path(f"/proc/self/fd/{handle}").readlink().unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", slowly)
+    with pytest.raises(StudyError, match="another process"), database.sole_runner("study"):
+        pass
 
 
 def test_a_changed_space_is_refused_with_the_difference(make_plan: MakePlan) -> None:
@@ -205,7 +232,7 @@ def test_held_out_scores_cover_front_and_seeds_and_stay_out_of_the_search(
     results = run_here(plan)
     assert [row.recipe for row in results.rows] == [row.recipe for row in plain.rows]
     assert all(row.held_out is not None for row in [*results.front, *(r for r in results.scored if r.seed)])
-    assert open_results(plan.storage_url, plan.name)[1].front == results.front
+    assert open_results(Database(plan.storage_url), plan.name)[1].front == results.front
 
 
 def test_a_scalarised_study_keeps_its_objectives_apart(make_plan: MakePlan) -> None:
@@ -220,22 +247,25 @@ def test_a_scalarised_study_keeps_its_objectives_apart(make_plan: MakePlan) -> N
 
 
 def test_sqlite_lets_readers_in_while_it_runs(make_plan: MakePlan) -> None:
-    with open_storage(make_plan().storage_url).engine.connect() as connection:
+    with Database(make_plan().storage_url).engine.connect() as connection:
         assert connection.scalar(sa.text("pragma journal_mode")) == "wal"
         assert connection.scalar(sa.text("pragma synchronous")) == 1
 
 
 def test_storage_that_cannot_be_reached_is_named_without_its_password() -> None:
-    with pytest.raises(StudyError) as refusal:
-        open_storage("postgresql+psycopg://user:secret@127.0.0.1:1/none")
-    assert "127.0.0.1" in str(refusal.value)
-    assert "secret" not in str(refusal.value)
+    """Whether the tables or the lock are the first to need it."""
+    database = Database("postgresql+psycopg://user:secret@127.0.0.1:1/none")
+    for reach in (lambda: database.storage, lambda: database.sole_runner("study").__enter__()):
+        with pytest.raises(StudyError, match=r"cannot open the study's storage") as refusal:
+            reach()
+        assert "127.0.0.1" in str(refusal.value)
+        assert "secret" not in str(refusal.value)
 
 
 def test_the_plan_is_stored_with_the_study(make_plan: MakePlan) -> None:
     plan = make_plan()
     run_here(plan)
-    loaded, _ = open_results(plan.storage_url)
+    loaded, _ = open_results(Database(plan.storage_url))
     assert loaded.storage_url == plan.storage_url
     without = {"storage"}
     assert loaded.model_dump(exclude=without) == plan.model_dump(exclude=without)
@@ -249,7 +279,7 @@ def test_the_storage_and_its_password_are_not_stored(make_plan: MakePlan) -> Non
 
 def test_a_study_of_the_same_name_by_another_tool_is_left_alone(make_plan: MakePlan) -> None:
     plan = make_plan()
-    other = optuna.create_study(study_name=plan.name, storage=open_storage(plan.storage_url))
+    other = optuna.create_study(study_name=plan.name, storage=Database(plan.storage_url).storage)
     other.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     with pytest.raises(StudyError, match="did not begin"):
         run_here(plan)
@@ -257,21 +287,21 @@ def test_a_study_of_the_same_name_by_another_tool_is_left_alone(make_plan: MakeP
 
 def test_looking_creates_nothing(tmp_path: Any) -> None:
     with pytest.raises(StudyError, match="no study database"):
-        open_results(f"sqlite:///{tmp_path}/absent.db")
+        open_results(Database(f"sqlite:///{tmp_path}/absent.db"))
     foreign = sa.create_engine(f"sqlite:///{tmp_path}/foreign.db")
     with foreign.begin() as connection:
         connection.execute(sa.text("create table mine (x int)"))
     with pytest.raises(StudyError, match="no study of recipesearch"):
-        open_results(f"sqlite:///{tmp_path}/foreign.db")
+        open_results(Database(f"sqlite:///{tmp_path}/foreign.db"))
     assert sa.inspect(foreign).get_table_names() == ["mine"]
     with sa.create_engine(f"sqlite:///{tmp_path}/begun.db").begin() as connection:
         connection.execute(sa.text("create table studies (x int)"))  # a runner at work on its tables
     with pytest.raises(StudyError, match="no study of recipesearch"):
-        open_results(f"sqlite:///{tmp_path}/begun.db")
+        open_results(Database(f"sqlite:///{tmp_path}/begun.db"))
     assert sa.inspect(sa.create_engine(f"sqlite:///{tmp_path}/begun.db")).get_table_names() == ["studies"]
     (tmp_path / "text.db").write_text("no database " * 99)
     with pytest.raises(StudyError, match="not a readable database"):
-        open_results(f"sqlite:///{tmp_path}/text.db")
+        open_results(Database(f"sqlite:///{tmp_path}/text.db"))
 
 
 def test_what_a_library_raises_is_the_candidates_failure(
@@ -319,6 +349,6 @@ def test_a_space_that_is_used_up_still_gets_its_held_out_scores(
     plan = make_plan(space=space, held_out=held_out, search={"trials": 50, "population": 4})
     with pytest.raises(StudyError, match="used up after 3 recipes"):
         run_here(plan)
-    _, results = open_results(plan.storage_url, plan.name)
+    _, results = open_results(Database(plan.storage_url), plan.name)
     assert len(results.scored) == 3
     assert all(row.held_out for row in results.front)
