@@ -11,7 +11,10 @@ from ..search.ratio_sweep import Point
 
 
 def sweep_rows(points: Sequence[Point], objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """A flat row for each ratio: ``ratio``, ``NAME`` and ``NAME.stderr`` by objective, a failure's ``cause``."""
+    """A flat row for each ratio: ``ratio``, for each objective ``NAME`` and ``NAME.stderr``, and ``cause``.
+
+    Values of a failed ratio are None; only its row has a ``cause``.
+    """
     rows = []
     for point in points:
         row: dict[str, Any] = {"ratio": point.ratio}

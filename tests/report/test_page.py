@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from test_tables import TWO, Trial, make_study
 
-from recipesearch import pareto
+from recipesearch.analysis.generations import generations
 from recipesearch.plan import Plan
-from recipesearch.report.figures import front_figures, hypervolume_curve, progress_figure
-from recipesearch.report.label_layout import place_labels
+from recipesearch.report.figures import front_figures, hypervolume_figure, progress_figure
 from recipesearch.report.page import write_page
 from recipesearch.report.page_template import SCRIPT
 from recipesearch.study.results import Results
@@ -142,6 +141,7 @@ def test_the_front_line_runs_along_what_is_reached(tmp_path: Path) -> None:
     assert (line["x"], line["y"]) == ([0.8, 0.7, 0.1], [0.2, 0.6, 0.9])
     assert len(every["x"]) == 6
     assert seeds["customdata"] == [0, 1, 2, 3]
+    assert seeds["text"] == ["parent a", "parent b", "uniform average", "slerp defaults"]
     assert front["error_x"]["array"] == [0.025] * 3
 
 
@@ -168,25 +168,30 @@ def test_a_front_squeezed_by_outliers_is_shown_close(tmp_path: Path) -> None:
     _, results = make_study(tmp_path, far)
     figure = next(iter(front_figures(results).values()))
     assert figure["start"] == "near"
-    assert figure["views"]["near"]["corners"][0][1] > 0.5
-    shown = {name: [note["text"] for note in view["annotations"]] for name, view in figure["views"].items()}
-    assert "parent a" in shown["every"]
-    assert "parent a" not in shown["near"]
+    (_, low_every), _ = figure["views"]["every"]
+    (_, low_near), _ = figure["views"]["near"]
+    assert low_every < 0.01, "the parent that is bad at both tasks"
+    assert low_near > 0.5
 
 
-def test_hypervolume_grows_to_that_of_all_points() -> None:
-    losses = np.random.default_rng(1).random((300, 3))
-    counts, volumes = hypervolume_curve(losses, 50)
-    assert (counts[0], counts[-1], len(counts)) == (1, 300, 50)
-    assert volumes == sorted(volumes)
-    assert volumes[-1] == pytest.approx(pareto.hypervolume(losses, losses.max(axis=0)), rel=1e-4)
+def test_hypervolume_is_drawn_at_a_limited_number_of_recipes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    _, results = make_study(tmp_path, [Trial(tuple(rng.random(2))) for _ in range(20)])
+    figure = hypervolume_figure(results, steps=5)
+    assert figure is not None
+    line = figure["data"][0]
+    assert line["x"] == [1, 5, 10, 15, 20]
+    assert line["y"] == sorted(line["y"])
 
 
-def test_labels_keep_clear_of_each_other() -> None:
-    anchors = [(0.50, 0.5), (0.51, 0.5), (0.52, 0.51)]
-    labels = place_labels(["uniform average"] * 3, anchors, [], ((0.0, 0.0), (1.0, 1.0)))
-    boxes = [
-        (880 * x + label["ax"], 400 * y - label["ay"]) for label, (x, y) in zip(labels, anchors, strict=True)
-    ]
-    for i, (x, y) in enumerate(boxes):
-        assert all(abs(x - u) > 90 or abs(y - v) > 17 for u, v in boxes[:i])
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_the_page_and_the_generations_have_one_hypervolume(tmp_path: Path, objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    plan, results = make_study(
+        tmp_path, [Trial(tuple(rng.random(objectives))) for _ in range(30)], objectives
+    )
+    line = _page(tmp_path, plan, results).data["figures"]["hypervolume"]["data"][0]
+    history = generations(results)
+    assert line["x"][-1] == len(results.scored)
+    assert line["y"][-1] == history[-1].hypervolume
+    assert dict(zip(line["x"], line["y"], strict=True))[history[0].trials] == history[0].hypervolume
