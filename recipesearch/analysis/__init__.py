@@ -1,9 +1,9 @@
-"""Analysis: what a finished study says. Light.
+"""Analysis of finished and running studies: diversity, convergence, credit of parents, and lineage. Light.
 
-distances.py    how far recipes lie from each other, by genes and by answers
-generations.py  each generation's diversity and hypervolume, and whether the search has converged
+distances.py    distances between recipes: by genes and by answers
+generations.py  the diversity and hypervolume of each generation, and whether the search has converged
 credit.py       the front's hypervolume, divided among the parents
 family.py       a recipe's ancestors as a graph, each model visited once
-records.py      what the eras' studies record of a model: its trial, its name, its training
-trace.py        both together: the lineage of a trial
+records.py      a model's records in the studies of all eras: trial, name, training
+trace.py        the lineage of a trial: its family with the records of each model
 """

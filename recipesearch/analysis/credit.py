@@ -1,4 +1,4 @@
-"""Whose work a front is: its hypervolume, divided among the parents of its members. Light."""
+"""The credit of parents: the front's hypervolume, divided among the parents of the front's recipes. Light."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..study.results import Results
 
 
 def hypervolume_by_parent(results: Results, space: Space) -> dict[str, float]:
-    """The share of the front's hypervolume that each parent of a study stands for, by name: they sum to 1.
+    """Each parent's share of the front's hypervolume, by the parent's name. The shares sum to 1.
 
-    Each member's own contribution (``pareto.contributions``; the reference is a little beyond the eligible
-    recipes' worst losses) is divided by ``parent_shares`` of its recipe. Every parent is named, also those
-    that no member of the front has. Empty where there is nothing to divide: without scores, and with more
-    objectives than volumes are computed for (``pareto.MOST_OBJECTIVES``). ``space`` is the study's own.
+    The contribution of each recipe on the front (``pareto.contributions``, with the reference
+    ``pareto.beyond`` all eligible recipes) is divided among its parents by ``parent_shares``. A parent of no
+    recipe on the front has share 0. Empty without scores and for more objectives than
+    ``pareto.MOST_OBJECTIVES``. ``space`` is the study's space.
     """
     if not results.scored or len(results.objectives) > pareto.MOST_OBJECTIVES:
         return {}

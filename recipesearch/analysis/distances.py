@@ -1,8 +1,8 @@
-"""How far recipes lie from each other, by their genes and by their answers.
+"""Distances between recipes, by their genes and by their answers.
 
-Both distances are Gower's (Biometrics 27, 1971): the mean of differences between 0 and 1, over those
-features that count for the pair. Diversity is the mean distance of all pairs: 0 if all are equal, at most
-1. A recipe that is there twice counts twice.
+Both distances are Gower's (Biometrics 27, 1971): the mean difference, from 0 to 1, over the features that
+count for the pair. Diversity is the mean distance of all pairs: 0 if all recipes are equal, at most 1. A
+recipe that occurs twice counts twice.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def genotypic(
     genomes: Sequence[Genome],
     active: Sequence[Set[str]] | None = None,
 ) -> float | None:
-    """The diversity of genomes. Two choices differ by 0 or 1, two numbers by their share of the gene's
-    range, logarithms where it is searched so.
+    """The diversity of genomes; None for fewer than two.
 
-    A gene counts for a pair if it is active in one of the two (``active``: its names for each genome; None:
-    all genes count): idle genes drift without any selection and would look like diversity. None for fewer
-    than two genomes.
+    Two choices differ by 0 or 1. Two numbers differ by their distance as a share of the gene's range, on a
+    log scale for log-scaled genes. ``active`` are the names of each genome's active genes; a gene counts for
+    a pair if it is active in one of the two. Idle genes drift without selection, which would look like
+    diversity. With None all genes count.
     """
     points = np.array([[_position(gene, genome[name]) for name, gene in genes.items()] for genome in genomes])
     counts = [[active is None or name in active[i] for name in genes] for i in range(len(genomes))]
@@ -39,19 +39,22 @@ def genotypic(
 
 
 def behavioural(values: Values) -> float | None:
-    """The diversity of answers, shape (recipes, items): the mean |difference| on the items that both have.
+    """The diversity of answers: the mean absolute difference on the items that two recipes share.
 
-    ``values`` lie in [0, 1], NaN where a recipe has none. With answers that are right or wrong this is the
-    share of items on which two recipes disagree. None for fewer than two recipes, and where no two have an
-    item in common.
+    ``values`` have shape (recipes, items) and are from 0 to 1, or NaN for a missing answer. For answers that
+    are right or wrong, the difference is the share of items on which two recipes disagree. None if no two
+    recipes share an item.
     """
     return _mean_distance(values, ~np.isnan(values), np.logical_and)
 
 
 def _mean_distance(points: Values, known: Known, together: Callable[[Known, Known], Known]) -> float | None:
-    """Gower's distance, mean over pairs. ``points`` and ``known`` have shape (points, features); a feature
-    counts for a pair as its two ``known`` say ``together``. Differences end at 1: so do those of
-    choices."""
+    """The mean of Gower's distance over all pairs; None if no feature counts for any pair.
+
+    ``points`` and ``known`` have shape (points, features). ``together`` combines the ``known`` masks of two
+    points into the mask of the features that count. Differences are clipped to 1, which makes choices by
+    number differ by 0 or 1.
+    """
     distances = []
     for index in range(len(points) - 1):
         counted = together(known[index], known[index + 1 :])
@@ -63,7 +66,7 @@ def _mean_distance(points: Values, known: Known, together: Callable[[Known, Know
 
 
 def _position(gene: BaseDistribution, value: Any) -> float:
-    """Where in its gene's range a value lies, 0 to 1; a choice by its number."""
+    """A value's position in its gene's range, from 0 to 1; for a choice, its index."""
     if not isinstance(gene, FloatDistribution):
         assert isinstance(gene, CategoricalDistribution)
         return float(gene.to_internal_repr(value))

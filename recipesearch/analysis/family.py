@@ -1,7 +1,7 @@
-"""A recipe's family as a graph. Light; reads nothing but what trainings have left beside their adapters.
+"""A recipe's family: the recipe and all its ancestors as a graph. Light; reads only trainings' record files.
 
-Over eras the family is a DAG whose paths grow exponentially, so it is never walked as a tree: each model is
-visited once, by its digest.
+The number of paths through the graph grows exponentially with the eras, so each model is visited once, by
+its digest.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ..mutation.training_order import LINEAGE
 from ..recipe import Parent, Recipe
 from ..recipe.shares import parent_shares
 
-_TOLD = {"settings", "source", "pairs", "pairs_digest", "seed"}  # what every training of ours leaves
+_KEYS = {"settings", "source", "pairs", "pairs_digest", "seed"}  # of every training record
 
 
 @dataclass(frozen=True)
 class Edge:
-    """``child`` was made of ``parent``, both digests, which has a ``share`` of it, 0 to 1.
+    """``child`` was made from ``parent`` (both digests), whose ``share`` of the child is from 0 to 1.
 
-    A mutant is wholly of what it was trained from. A share of 0 is a base that only gives the origin of
-    task vectors, config and tokenizer.
+    The source of a mutant has share 1. A base that only gives the origin of task vectors, the config or the
+    tokenizer has share 0.
     """
 
     child: str
@@ -37,19 +37,19 @@ class Edge:
 
 @dataclass(frozen=True)
 class Family:
-    """A recipe with all that it goes back to: the models by digest, itself first, and the edges."""
+    """A recipe and its ancestors: the models by digest, the recipe (``root``) first, and the edges."""
 
     root: str
     models: Mapping[str, Parent]
     edges: tuple[Edge, ...]
 
     def made_of(self, digest: str) -> tuple[Edge, ...]:
-        """The edges from a model to its own parents, by falling share."""
+        """The edges from a model to its own parents, by descending share."""
         return self._by_child.get(digest, ())
 
     @cached_property
     def oldest_first(self) -> list[str]:
-        """The models' digests, each after its own parents'."""
+        """The models' digests; parents come before their children."""
         graph = {digest: [edge.parent for edge in self.made_of(digest)] for digest in self.models}
         return list(TopologicalSorter(graph).static_order())
 
@@ -62,7 +62,7 @@ class Family:
 
 
 def walk(recipe: Recipe) -> Family:
-    """The family of a recipe."""
+    """The family of a recipe, walked breadth-first."""
     root = Parent(recipe.digest, recipe)
     models = {root.digest: root}
     edges: list[Edge] = []
@@ -77,24 +77,24 @@ def walk(recipe: Recipe) -> Family:
     return Family(root.digest, models, tuple(edges))
 
 
-def left_beside(mutant: Parent) -> dict[str, Any] | None:
-    """What a training has left beside its adapter; None for an adapter from anywhere."""
+def training_record(mutant: Parent) -> dict[str, Any] | None:
+    """The record that a training has written beside its adapter; None for an adapter of other origin."""
     try:
         content = json.loads((Path(str(mutant.adapter)) / LINEAGE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and content.keys() >= _TOLD else None
+    return content if isinstance(content, dict) and content.keys() >= _KEYS else None
 
 
 def _made_of(model: Parent) -> dict[Parent, float]:
-    """What a model was made of, with shares: a recipe of its parents, a mutant of one model, others of none.
+    """The models that a model was made from, with shares: a recipe's parents, a mutant's source, else none.
 
-    A plain model with an adapter from anywhere was there first. A recipe's parent without a share counts
-    where it is the base, or where vocabularies are aligned: a token's row may be its, whatever its weight.
+    A plain model with an adapter of other origin counts as an initial parent. A recipe's parent with share 0
+    is included if it is the base, or if vocabularies are aligned: the rows of some tokens may come from it.
     """
     recipe = model.source
     if not isinstance(recipe, Recipe):
-        record = left_beside(model) if model.adapter else None
+        record = training_record(model) if model.adapter else None
         return {Parent(str(record["source"]), recipe, model.revision): 1.0} if record else {}
     if model.adapter:
         return {Parent(recipe.digest, recipe): 1.0}

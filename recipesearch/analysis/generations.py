@@ -1,5 +1,4 @@
-"""A study's generations: how diverse each is, what was reached by then, and whether the search has
-converged."""
+"""A study's generations: their diversity, the hypervolume so far, and whether the search has converged."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ from .distances import Values, behavioural, genotypic
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation: its scored trials, and how different they are.
+    """One generation: the number of its scored trials, and their diversity.
 
-    ``distinct`` is the number of different recipes over ``trials``; ``genotypic`` and ``behavioural`` are
-    diversities, None where no two can be compared; ``hypervolume`` is that of all recipes so far, None
-    beyond ``pareto.MOST_OBJECTIVES``.
+    ``distinct`` is the number of different recipes divided by ``trials``. ``genotypic`` and ``behavioural``
+    are diversities from 0 to 1, None if no two recipes can be compared. ``hypervolume`` covers all eligible
+    recipes so far; None for more objectives than ``pareto.MOST_OBJECTIVES``.
     """
 
     trials: int
@@ -37,8 +36,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class Convergence:
-    """A search that has converged: behavioural diversity then and now, and for how many generations the
-    hypervolume has stood still."""
+    """The evidence that a search has converged.
+
+    ``first`` and ``last`` are the behavioural diversity of the first and the last generation; ``still`` is
+    the number of generations over which the hypervolume has not grown.
+    """
 
     first: float
     last: float
@@ -46,12 +48,11 @@ class Convergence:
 
 
 def generations(results: Results, space: Space | None = None) -> list[Generation]:
-    """A study's generations in order, each the next ``search.population`` scored trials, repeats too.
+    """A study's generations in order: blocks of ``search.population`` scored trials, repeats included.
 
-    For nsga2 and nsga3 these are the sampler's own: Optuna closes a generation at so many complete trials,
-    and failed ones do not count. Other samplers have none, and blocks of that size serve to compare them.
-    The last may be shorter. ``space`` tells which genes are active, and needs the parents at hand; without
-    it all genes of the stored study count.
+    For nsga2 and nsga3 the blocks are the sampler's generations, since Optuna counts complete trials only.
+    Other samplers have no generations; the blocks make them comparable. The last block may be shorter.
+    ``space`` determines the active genes and needs the parents' files; without it all stored genes count.
     """
     rows = [row for row in results.rows if row.recipe and row.values]
     size = results.identity["search"]["population"]
@@ -76,8 +77,10 @@ def generations(results: Results, space: Space | None = None) -> list[Generation
 
 
 def item_gains(results: Results, recipes: Sequence[str]) -> Values:
-    """As ``item_values``, but higher is better in every column, and each objective has as many: its items are
-    repeated up to the number of those that has most."""
+    """As ``item_values``, but higher is better, and every objective has the same number of columns.
+
+    An objective's columns are repeated up to the largest number of items of any objective.
+    """
     columns = [
         column if goal.maximize else 1.0 - column
         for goal in results.goals
@@ -90,24 +93,23 @@ def item_gains(results: Results, recipes: Sequence[str]) -> Values:
 
 
 def item_values(results: Results, recipes: Sequence[str]) -> Values:
-    """Recipes' per-item values of all objectives' metrics, shape (recipes, items), by digest.
+    """The values of all objectives' metrics by item, shape (recipes, items). ``recipes`` are digests.
 
-    NaN where an item has no scalar (a perplexity's is a pair). Values beyond [0, 1] (tokens,
-    log-likelihoods) are scaled by their objective's range over these recipes: almost any two of them
-    differ, which would say nothing. One query for each recipe and task: what takes time is reading items (9
-    µs each), so one query for all is no faster.
+    NaN for an item without a scalar value (a perplexity item has a pair). If an objective has values outside
+    [0, 1], such as token counts or log-likelihoods, its values are scaled to [0, 1] by their range over these
+    recipes. Reading items dominates the time (9 µs each), so each recipe and task has a query of its own.
     """
     columns = [_column(results, goal, recipes) for goal in results.goals]
     return np.concatenate([np.empty((len(recipes), 0)), *columns], axis=1)
 
 
 def converged(history: Sequence[Generation], below: float = 0.25, still: int = 3) -> Convergence | None:
-    """Whether a search has converged, perhaps too early; None if not, or if nothing can be known.
+    """The evidence that a search has converged, perhaps too early; None without such evidence.
 
-    It has if the last generation's behavioural diversity is less than ``below`` times the first one's AND
-    the hypervolume has not grown over the last ``still`` generations: either alone is part of a healthy
-    search. A quarter and three are rules of thumb, not tuned. The last generation does not count while it
-    is incomplete.
+    A search has converged if the last generation's behavioural diversity is less than ``below`` times the
+    first generation's, and the hypervolume has not grown over the last ``still`` generations. Either alone is
+    normal in a healthy search. The defaults are untuned rules of thumb. An incomplete last generation is
+    ignored.
     """
     full = [generation for generation in history if generation.trials == history[0].trials]
     if len(full) <= still:

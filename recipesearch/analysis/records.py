@@ -1,4 +1,4 @@
-"""What the studies of an era and of those before it tell of models: each study is read once. Light."""
+"""Records of models in the studies of an era and of all eras before it. Each study is read once. Light."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Trial:
-    """The trial that found a recipe first. ``era`` counts from 1; ``rule`` says what it was in its own era
-    (``knee``, ``best OBJECTIVE``, ``front``; None: one of many)."""
+    """The first trial of a recipe.
+
+    ``era`` counts from 1. ``rule`` is the recipe's role among its era's results (see ``rules``), or None.
+    ``scores`` are values on the search items by objective.
+    """
 
     study: str
     era: int
@@ -33,7 +36,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Named:
-    """A parent as the first study file that names it does, and its scores alone, where it was scored so."""
+    """A parent's name and reference in the first study file that names it.
+
+    ``scores`` are its values on the search items by objective; empty if it was never scored unmerged.
+    """
 
     name: str
     reference: str
@@ -42,7 +48,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Records:
-    """Trials by their recipe's digest, named parents and mutants by their own, and each study's era."""
+    """Trials, named parents and mutants by the model's digest, and each study's era by name."""
 
     trials: Mapping[str, Trial]
     named: Mapping[str, Named]
@@ -51,7 +57,7 @@ class Records:
 
 
 def read_records(plan: Plan, results: Results, digests: Collection[str]) -> Records:
-    """What is known in a study's database of the models with these digests; of trials and names all."""
+    """The records in a study's database: all trials and named parents, and the mutants with these digests."""
     trials: dict[str, Trial] = {}
     named: dict[str, Named] = {}
     eras: dict[str, int] = {}
@@ -64,13 +70,13 @@ def read_records(plan: Plan, results: Results, digests: Collection[str]) -> Reco
     return Records(trials, named, Mutants(results.database).among(digests), eras)
 
 
-def told_trial(plan: Plan, era: int, results: Results, row: Row) -> Trial:
-    """One trial, whether or not its recipe was found before."""
+def trial_of(plan: Plan, era: int, results: Results, row: Row) -> Trial:
+    """The record of one trial, even if an earlier trial had the same recipe."""
     return Trial(plan.name, era, row.number, rules(results).get(str(row.recipe)), scores_of(results, row))
 
 
 def rules(results: Results) -> dict[str, str]:
-    """What stands out among an era's results, by recipe: the knee, the best in each objective, the front."""
+    """The roles of recipes among an era's results, by digest: ``knee``, ``best OBJECTIVE`` or ``front``."""
     if not results.scored:
         return {}
     found = {str(results.knee().recipe): "knee"}
@@ -82,15 +88,15 @@ def rules(results: Results) -> dict[str, str]:
 
 
 def scores_of(results: Results, row: Row) -> dict[str, float]:
-    """A row's values on the search items by objective; empty without a score."""
+    """A row's values on the search items by objective; empty without scores."""
     return {name: m.value for name, m in zip(results.objectives, row.values or (), strict=False)}
 
 
 def _trials(plan: Plan, era: int, results: Results) -> Iterator[tuple[str, Trial]]:
-    standing_out = rules(results)
+    roles = rules(results)
     for row in results.rows:
         if row.recipe:
-            rule = standing_out.get(row.recipe)
+            rule = roles.get(row.recipe)
             yield row.recipe, Trial(plan.name, era, row.number, rule, scores_of(results, row))
 
 

@@ -1,4 +1,4 @@
-"""The lineage of a trial: its recipe's family, each model named by what is known of it."""
+"""The lineage of a trial: the family of its recipe, with the records of each model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..check.preflight import Preflight
 from ..errors import StudyError
 from ..recipe import Parent, Recipe
 from ..study.results import Results, Row
-from .family import Family, left_beside, walk
-from .records import Named, Records, Scores, Trial, read_records, told_trial
+from .family import Family, training_record, walk
+from .records import Named, Records, Scores, Trial, read_records, trial_of
 
 Kind = Literal["initial", "merge", "mutant"]
 
@@ -20,11 +20,10 @@ Kind = Literal["initial", "merge", "mutant"]
 class Node:
     """One model of a lineage.
 
-    ``title`` names it (``math``, ``trial 57 of evo.e1``, ``mutant of trial 57 of evo.e1``), ``label`` says
-    the rest in one line. ``era`` is that in which it was found, from 1, for a mutant that of the trial it was
-    made from; 0 for what was there first. ``scores`` are values on the search items by objective, where
-    known; ``before`` those of what a mutant was made of, by which it was judged. ``mutation`` is what is
-    written down of its training.
+    ``title`` is a short name: ``math``, ``trial 57 of evo.e1``, ``mutant of trial 57 of evo.e1``. ``label``
+    adds details in one line. ``era`` is the era, from 1, in which the model was found; a mutant has the era
+    of the trial that it was made from, an initial parent has 0. ``scores`` are the known values on the search
+    items by objective; ``before`` are the values of a mutant's source. ``mutation`` is the training's record.
     """
 
     digest: str
@@ -42,24 +41,24 @@ class Node:
 
 @dataclass(frozen=True)
 class Lineage:
-    """A trial's family, and what is known of each of its models, by digest."""
+    """A trial's family, and a node for each of its models by digest."""
 
     family: Family
     nodes: Mapping[str, Node]
 
     @property
     def root(self) -> Node:
-        """The trial itself."""
+        """The node of the trial."""
         return self.nodes[self.family.root]
 
     @property
     def initial(self) -> list[Node]:
-        """The models that it all goes back to."""
+        """The initial parents."""
         return [node for node in self.nodes.values() if node.kind == "initial"]
 
     @property
     def is_deep(self) -> bool:
-        """Whether there is more to tell than the trial's own plain parents."""
+        """Whether the lineage has merges or mutants among the trial's ancestors."""
         return any(node.kind != "initial" for node in self.nodes.values() if node is not self.root)
 
     def data(self) -> dict[str, Any]:
@@ -75,23 +74,23 @@ class Lineage:
 
 
 def trace(checked: Preflight, results: Results, row: Row) -> Lineage:
-    """The lineage of a study's trial, back to the initial parents. ``checked`` is that study's preflight.
+    """The lineage of a study's trial, back to the initial parents. ``checked`` is the study's preflight.
 
-    Raises StudyError for a trial without a recipe yet, RefusedInput if a parent has changed since.
+    Raises StudyError if the trial has no recipe yet, RefusedInput if a parent has changed since the trial.
     """
     if row.recipe is None:
         raise StudyError(f"trial {row.number} has no recipe yet; run the study first")
     family = walk(checked.recipe_of(row.number, row.genome, row.recipe))
     records = read_records(checked.plan, results, family.models)
     plan = checked.plan
-    nodes = {family.root: _found(family.root, told_trial(plan, records.eras[plan.name], results, row))}
+    nodes = {family.root: _found(family.root, trial_of(plan, records.eras[plan.name], results, row))}
     for digest in family.oldest_first:
         nodes.setdefault(digest, _node(family, records, nodes, digest))
     return Lineage(family, {digest: nodes[digest] for digest in family.models})
 
 
 def _node(family: Family, records: Records, nodes: Mapping[str, Node], digest: str) -> Node:
-    """A model as a node, those it was made of being nodes already."""
+    """The node of a model whose own parents already have nodes."""
     model, made_of = family.models[digest], family.made_of(digest)
     if model.adapter and made_of:
         return _mutant(model, nodes[made_of[0].parent], records)
@@ -118,7 +117,7 @@ def _initial(model: Parent, named: Named | None) -> Node:
 
 
 def _merge(digest: str, method: str, named: Named | None, era: int) -> Node:
-    """A recipe that no era has found: the study file names it, or one that it names does."""
+    """The node of a recipe that no era has found: a study file or a recipe file names it."""
     if named is None:
         title = f"{method} merge {digest[:12]}"
         return Node(digest, "merge", title, title, era)
@@ -127,7 +126,7 @@ def _merge(digest: str, method: str, named: Named | None, era: int) -> Node:
 
 
 def _mutant(model: Parent, source: Node, records: Records) -> Node:
-    """A mutant that a gate has judged, or one that none has: a variant, or one of another database's."""
+    """The node of a mutant. A variant, or a mutant of another database, was not judged by a gate."""
     mutant = records.mutants.get(model.digest)
     if mutant is None:
         return _unjudged(model, source, records.named.get(model.digest))
@@ -136,7 +135,7 @@ def _mutant(model: Parent, source: Node, records: Records) -> Node:
         model.digest,
         "mutant",
         title,
-        f"{title}: {trained(mutant.record)}",
+        f"{title}: {training_summary(mutant.record)}",
         records.eras.get(mutant.study, source.era),
         mutant.study,
         mutant.trial,
@@ -147,29 +146,29 @@ def _mutant(model: Parent, source: Node, records: Records) -> Node:
 
 
 def _unjudged(model: Parent, source: Node, named: Named | None) -> Node:
-    title, record = f"mutant of {source.title}", left_beside(model)
-    if named and source.kind == "initial":  # of one model there may be several
+    title, record = f"mutant of {source.title}", training_record(model)
+    if named and source.kind == "initial":  # one model may have several variants
         title = f"variant {named.name} of {source.title}"
-    label = f"{title}: {trained(record) if record else model.adapter}"
+    label = f"{title}: {training_summary(record) if record else model.adapter}"
     scores = named.scores if named else {}
     return Node(model.digest, "mutant", title, label, source.era, scores=scores, mutation=record)
 
 
-def trained(record: Mapping[str, Any]) -> str:
+def training_summary(record: Mapping[str, Any]) -> str:
     """A training in a few words: ``DPO, 256 pairs, lr 1e-4, 60 steps``."""
     settings = record.get("settings", {})
     steps = record.get("trained", {}).get("steps", settings.get("steps"))
     rate = settings.get("learning_rate")
-    said = [
+    parts = [
         str(settings.get("kind", "adapter")).upper(),
         f"{record.get('pairs', '?')} pairs",
         f"lr {_short(float(rate))}" if rate is not None else "",
         f"{steps} steps" if steps is not None else "",
     ]
-    return ", ".join(text for text in said if text)
+    return ", ".join(text for text in parts if text)
 
 
 def _short(number: float) -> str:
-    """A small number as people write it: 1e-4, 2.5e-5."""
+    """A number with a short exponent: 1e-4, 2.5e-5."""
     mantissa, _, exponent = f"{number:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}" if abs(int(exponent)) > 2 else f"{number:g}"
