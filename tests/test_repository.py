@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipesearch.check.offline import check_offline
+from recipesearch.checking.offline import check_offline
 from recipesearch.parents.identify import read_recipe
 from recipesearch.plan import load_plans
 

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ..check.shapes import shapes_folder
+from ..checking.shapes import shapes_folder
 from ..parents.headers import COMPANIONS
 from ..recipe import Parent, Recipe
 from ..recipe.methods import METHODS
