@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import PlanError, nearest
 from .plan import Plan, Settings, by_key, load_plans, read_plans
-from .report.study_view import StudyView
+from .report.study_view import StudyView as StudyView
 from .study.chain import begun
 from .study.results import open_results
 from .study.storage import Database
