@@ -20,7 +20,7 @@ from .order import Ready, WorkerOrder
 if TYPE_CHECKING:
     from ..scoring.preferences import Preferences, Wanted
 
-ITEMS = 40
+ITEMS = 40  # of each task
 
 
 class InstantWorker:
@@ -28,21 +28,21 @@ class InstantWorker:
 
     Each goal has its own best shares of the parents, and skill falls with the distance from these shares:
     goals disagree, and merges beat their parents. Best shares and difficulties follow from the names of
-    goals, parents and items alone. Every task has ``ITEMS`` items.
+    goals, parents and items alone.
     """
 
     def __init__(self, order: WorkerOrder) -> None:
-        engine = order.engine
-        conditions = Conditions(
-            "instant", "cpu", 1, engine.batch_size, "1", engine.dtype, engine.chat_template
-        )
+        engine, template = order.engine, order.engine.chat_template
+        self._parents = order.parents
+        conditions = Conditions("instant", "cpu", 1, engine.batch_size, "1", engine.dtype, template)
         self.ready = Ready(conditions, _hashed(order.goals), _hashed(order.held_out))
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
         """Scores a recipe by the formula."""
         goals = self.ready.held_out if held_out else self.ready.goals
         by_task = {goal.hash: [one for one in goals if one.hash == goal.hash] for goal in goals}
-        return [_score(recipe, task, of_task) for task, of_task in by_task.items()], Seconds(0.0, 0.0)
+        scores = [self._score(recipe, task, of_task) for task, of_task in by_task.items()]
+        return scores, Seconds(0.0, 0.0)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
         """Raises NotImplementedError: there is no model to mine."""
@@ -59,27 +59,29 @@ class InstantWorker:
     ) -> None:
         """Does nothing: there is nothing to close."""
 
+    def _score(self, recipe: Recipe, task: str, goals: Sequence[Goal]) -> TaskScore:
+        skills = {goal.metric: self._skill(recipe, goal) for goal in goals}
+        items = {
+            f"{place:06d}": {
+                metric: float(skill > _unit(task, str(place))) for metric, skill in skills.items()
+            }
+            for place in range(ITEMS)
+        }
+        metrics = {metric: _mean([item[metric] for item in items.values()]) for metric in skills}
+        return TaskScore(task, metrics, items)
 
-def skill(recipe: Recipe, goal: Goal) -> float:
-    """The recipe's skill in a goal, from 0 to 1: 1 at the goal's best shares of the recipe's parents."""
-    shares = parent_shares(recipe)
-    # The fourth power sets goals apart: it moves their best shares away from the average.
-    wanted = {parent: _unit(parent.digest, goal.hash, goal.metric) ** 4 for parent in shares}
-    total = sum(wanted.values())
-    return max(0.0, 1.0 - sum(abs(share - wanted[parent] / total) for parent, share in shares.items()))
+    def _skill(self, recipe: Recipe, goal: Goal) -> float:
+        """From 0 to 1, at the goal's best shares."""
+        shares = parent_shares(recipe)
+        # The fourth power sets goals apart: it moves their best shares away from the average.
+        wanted = {parent: _unit(parent.digest, goal.name) ** 4 for parent in self._parents}
+        total = sum(wanted.values())
+        return 1.0 - sum(abs(shares.get(parent, 0.0) - wanted[parent] / total) for parent in wanted) / 2
 
 
-def _score(recipe: Recipe, task: str, goals: Sequence[Goal]) -> TaskScore:
-    items: dict[str, dict[str, object]] = {}
-    for place in range(ITEMS):
-        right = {goal.metric: float(skill(recipe, goal) > _unit(task, str(place))) for goal in goals}
-        items[f"{place:06d}:{task[:8]}"] = dict(right)
-    return TaskScore(task, {goal.metric: _measured(goal, items) for goal in goals}, items)
-
-
-def _measured(goal: Goal, items: dict[str, dict[str, object]]) -> Measurement:
-    value = sum(float(str(item[goal.metric])) for item in items.values()) / ITEMS
-    return Measurement(value, math.sqrt(value * (1 - value) / (ITEMS - 1)))
+def _mean(values: Sequence[float]) -> Measurement:
+    mean = sum(values) / len(values)
+    return Measurement(mean, math.sqrt(mean * (1 - mean) / (len(values) - 1)))
 
 
 def _hashed(goals: Sequence[Goal]) -> tuple[Goal, ...]:
