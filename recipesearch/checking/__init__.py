@@ -1,4 +1,4 @@
-"""Checking: everything that can be wrong with a study, found before any heavy work. Light, lazy imports aside.
+"""Checking: everything that can be wrong with a study, before any heavy work. Light, lazy imports aside.
 
 parents.py       the value Parents: a study's parents, examined once and handed on
 alignment.py     the vocabulary that all recipes of a study share
