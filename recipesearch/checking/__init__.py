@@ -2,7 +2,6 @@
 
 parents.py       the value Parents: a study's parents, examined once and handed on
 alignment.py     the vocabulary that all recipes of a study share
-shapes.py        a parent's shapes, whether or not its files exist yet
 preflight.py     from a plan to its parents, space and sampler
 members.py       parents that are members of an earlier era's front
 closed_eras.py   eras that may no longer change
