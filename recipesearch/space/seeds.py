@@ -179,5 +179,6 @@ def require_parent_alone(space: Space, key: str) -> None:
     labels = {label for label, _ in seeds(space)}
     if not any(parent_label(name) in labels for name in space.pool.parents):
         raise PlanError(
-            f"{key}: no parent alone is a recipe of these methods and ranges, so none is scored; give a 'bound'"
+            f"{key}: no parent alone is a recipe of these methods and ranges, so none is scored; "
+            "give a 'bound'"
         )
