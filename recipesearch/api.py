@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import PlanError, nearest
 from .plan import Plan, Settings, by_key, load_plans, read_plans
-from .report.study_view import StudyView
+from .report.study_view import StudyView as StudyView
 from .study.chain import begun
 from .study.results import open_results
 from .study.storage import Database
 
 if TYPE_CHECKING:
-    from .export.verify import Proof
+    from .exporting.verify import Proof
     from .mutation.by_hand import Mutated
     from .search.run import Progress
 
@@ -63,7 +63,7 @@ def check(study: StudyLike) -> dict[str, Any]:
 
     Raises PlanError, RefusedInput or StudyError for whatever would stop the study, before anything is merged.
     """
-    from .check.needs import needs_of_all
+    from .checking.needs import needs_of_all
 
     plans = load(study)
     needs = list(needs_of_all(plans))
@@ -123,8 +123,8 @@ def export(
     The recipe is a ``trial``'s, the ``best`` in one objective, or by default the knee of the front.
     ``portable`` names parents as the study file does, not by absolute path.
     """
-    from .check.members import open_preflight
-    from .export.export import export as write
+    from .checking.members import open_preflight
+    from .exporting.export import export as write
 
     view = _view(study)
     checked = open_preflight(view.plan, view.results.database)
@@ -136,14 +136,14 @@ def verify(recipe: Path | str) -> Proof:
 
     Raises VerificationFailed with the first difference.
     """
-    from .export.verify import verify as prove
+    from .exporting.verify import verify as prove
 
     return prove(Path(recipe))
 
 
 def merge(recipe: Path | str, folder: Path | str) -> Path:
     """Builds a recipe's model as a folder of safetensors and returns the folder."""
-    from .export.write_model import write_model
+    from .exporting.write_model import write_model
 
     return write_model(Path(recipe), Path(folder))
 

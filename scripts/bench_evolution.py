@@ -35,9 +35,9 @@ from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.generations import generations
-from recipesearch.check.members import open_preflight
-from recipesearch.check.preflight import preflight
-from recipesearch.check.worker_order import worker_order
+from recipesearch.checking.members import open_preflight
+from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import worker_order
 from recipesearch.files import cache_dir
 from recipesearch.mutation.breeder import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.training import train

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from zoo_studies import ENGINE, TASKS, cut_task, objectives
 
 from recipesearch import pareto
-from recipesearch.check.preflight import preflight
-from recipesearch.check.worker_order import worker_order
+from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import worker_order
 from recipesearch.errors import TrialFailed
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent, Recipe

@@ -34,7 +34,7 @@ def test_every_module_that_is_listed_as_heavy_is() -> None:
 
 def test_importing_the_package_or_asking_for_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys, recipesearch.api, recipesearch.search.evolve, recipesearch.check.needs\n"
+        "import sys, recipesearch.api, recipesearch.search.evolve, recipesearch.checking.needs\n"
         "sys.argv = ['recipesearch', '--help']\n"
         "from recipesearch.cli import main\n"
         "try: main()\n"

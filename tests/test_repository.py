@@ -6,17 +6,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipesearch.check.offline import check_offline
+from recipesearch.checking.offline import check_offline
 from recipesearch.parents.identify import read_recipe
 from recipesearch.plan import load_plans
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_readme_lists_every_file_of_the_package() -> None:
-    listed = set(re.findall(r"^\s+(\w+\.py) ", (ROOT / "README.md").read_text(), re.MULTILINE))
-    files = {p.name for p in (ROOT / "recipesearch").rglob("*.py") if not p.name.startswith("__")}
-    assert listed == files
+def test_the_readme_has_a_line_for_every_room() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## The tree")[2]
+    rooms = set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE))
+    assert rooms == {path.parent.name for path in (ROOT / "recipesearch").glob("*/__init__.py")}
+    loose = {p.name for p in (ROOT / "recipesearch").glob("*.py") if not p.name.startswith("__")}
+    assert set(re.findall(r"\b(\w+\.py)\b", tree)) == loose
+
+
+@pytest.mark.parametrize(
+    "room", sorted((ROOT / "recipesearch").glob("*/__init__.py")), ids=lambda p: p.parent.name
+)
+def test_every_room_lists_its_files(room: Path) -> None:
+    files = {path.name for path in room.parent.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"\b(\w+\.py)\b", room.read_text().split('"""')[1])) == files
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..check.preflight import Preflight
+from ..checking.preflight import Preflight
 from ..errors import StudyError
 from ..recipe import Parent, Recipe
 from ..study.results import Results, Row

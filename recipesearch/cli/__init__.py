@@ -1,10 +1,10 @@
-"""The command line: parse, wire, print. The work is done in the other rooms.
+"""The command line, a client of api.py: arguments in, tables and JSON out.
 
-app.py        the commands, their arguments and their help; imports nothing heavy
+app.py        the Typer application, and the arguments that several commands share
 searching.py  demo, init, check, run, zoo
-mutating.py   mutate
 sweeping.py   sweep
-viewing.py    status, front, show, diversity
+mutating.py   mutate
+viewing.py    status, front, diversity, show
 tracing.py    lineage
 recipes.py    export, merge, verify
 output.py     tables, JSON, the progress line; data to stdout, everything else to stderr

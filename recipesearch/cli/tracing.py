@@ -22,7 +22,7 @@ def lineage(
     """Show a recipe's ancestors over all eras: its parents, their parents, and how mutants were trained."""
     from .. import api
     from ..analysis.trace import trace
-    from ..check.members import open_preflight
+    from ..checking.members import open_preflight
     from ..report.lineage_tree import tree, tree_text
 
     view = api.open(study)

@@ -124,7 +124,7 @@ def print_seeds(view: StudyView) -> None:
 def _space_at_hand(view: StudyView) -> Space | None:
     """The study's space; None, with a note, where the parents are not on this machine as they were: a
     database can be looked at anywhere."""
-    from ..check.members import open_preflight
+    from ..checking.members import open_preflight
     from ..errors import PlanError, RefusedInput
 
     try:

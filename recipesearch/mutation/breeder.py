@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from ..check.mutations import require_mutable
+from ..checking.mutations import require_mutable
 from ..errors import MachineFault, StudyError, TrialFailed
 from ..files import remove_folder
 from ..parents.identify import adapted

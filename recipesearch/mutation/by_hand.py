@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..check.members import open_preflight
-from ..check.preflight import Preflight
-from ..check.worker_order import worker_order
+from ..checking.members import open_preflight
+from ..checking.preflight import Preflight
+from ..checking.worker_order import worker_order
 from ..errors import StudyError
 from ..files import remove_abandoned
 from ..plan import MutationPlan, Plan, read_plan

@@ -17,7 +17,7 @@ from .tokenizer_files import tokenizer_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _RECIPE_ENDINGS = (".yaml", ".yml")
-_BUNDLED = re.compile(r"parent-[0-9a-f]{12}")  # a recipe beside the one that names it (export/bundle.py)
+_BUNDLED = re.compile(r"parent-[0-9a-f]{12}")  # a recipe beside the one that names it (exporting/bundle.py)
 SCRIPT = "rebuild.sh"  # and the stock commands for both
 # README.md states the licence, which model cards of merges repeat.
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "README.md"]

@@ -1,11 +1,15 @@
 """Plan: the study file, read and checked once, then frozen. Light: opens no model and no task.
 
-section.py     what every section is
-space.py, objective.py, search.py, engine.py, tokenizer.py, mutation.py
-               the sections
-plan.py        the file as a whole
-eras.py        a file of several eras, as a plan for each
-reading.py     from a file to a Plan, or to what is wrong with it
+reading.py    from a file or plain data to plans, or to the first mistake
+plan.py       Plan: a study file as a whole, or one of its eras
+eras.py       a file of several eras, as plain data for each
+section.py    the base of every section
+space.py      the section space: weights, or paths through layers
+objective.py  the section objectives
+search.py     the section search: sampler and budget
+engine.py     the section engine, and the table of engines
+tokenizer.py  the section tokenizer
+mutation.py   the section mutation
 """
 
 from .engine import EnginePlan

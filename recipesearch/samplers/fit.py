@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
@@ -78,10 +79,20 @@ def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> 
             f"sampler {sampler} needs one objective, but the plan has {values}: "
             "state search.scalarize (one weight each), or use nsga2"
         )
-    if sampler == "pycma" and len(genes) < 2:
-        raise PlanError("sampler pycma needs two genes or more: use cmaes")
+    if sampler == "pycma":
+        _require_pycma(genes)
     if constrained and not ability.constraints:
         raise PlanError(f"sampler {sampler} knows no constraints: use nsga2, nsga3, tpe or gp")
+
+
+def _require_pycma(genes: Genes) -> None:
+    if len(genes) < 2:
+        raise PlanError("sampler pycma needs two genes or more: use cmaes")
+    if not (find_spec("cma") and find_spec("optuna_integration")):
+        raise PlanError(
+            "sampler pycma needs two more packages: pip install -e '.[run,pycma]' in the checkout; "
+            "or use cmaes, the same algorithm"
+        )
 
 
 def _auto(genes: Genes, values: int, constrained: bool) -> Choice:

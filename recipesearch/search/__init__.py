@@ -1,12 +1,13 @@
-"""Search: runs studies. A loop of asking, scoring and telling, and what may stand around such loops.
+"""Search: runs studies.
 
-run.py          one study, or its eras one after the other
-ratio_sweep.py  two parents merged at ratios from one to the other
-evolve.py       eras with mutations between them; a cut run continues where it was cut
+run.py          one study, or its eras one after the other: the loop of asking, scoring and telling
+finished.py     whether a study has anything left to do
+evolve.py       eras with mutations between them
 elites.py       the recipes that an era hands on, and the rule that chose each
 population.py   the next era's parents
 niching.py      the parents that stay when there are more than places; complementary pairs
 inheritance.py  how a winner is mutated: settings inherited and perturbed
 variants.py     a first population of fine-tuned variants
 seeding.py      the recipes that the next era's search begins with
+ratio_sweep.py  two parents merged at ratios from one to the other
 """

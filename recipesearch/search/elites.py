@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from .. import pareto
-from ..check.preflight import Preflight
+from ..checking.preflight import Preflight
 from ..mutation.breeder import Breeder, Elite, Mutation
 from ..plan import Plan
 from ..study.results import Results, Row

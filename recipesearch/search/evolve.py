@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..analysis.generations import converged, generations
-from ..check.members import members
-from ..check.mutations import require_mutable, require_variants
-from ..check.preflight import Preflight, preflight
+from ..checking.members import members
+from ..checking.mutations import require_mutable, require_variants
+from ..checking.preflight import Preflight, preflight
 from ..errors import MachineFault, RefusedInput, StudyError, TrialFailed
 from ..files import remove_abandoned
 from ..mutation.breeder import Breeder, Means, Mutation, Train

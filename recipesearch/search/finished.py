@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..check.preflight import Preflight
+from ..checking.preflight import Preflight
 from ..errors import StudyError
 from ..study.results import Results, open_results, stored_form
 from ..study.storage import Database

@@ -9,8 +9,8 @@ from random import Random
 import numpy as np
 
 from ..analysis.generations import converged, generations, item_gains
-from ..check.members import open_preflight
-from ..check.preflight import Preflight
+from ..checking.members import open_preflight
+from ..checking.preflight import Preflight
 from ..errors import PlanError
 from ..mutation.bred import keep
 from ..mutation.breeder import Breeder, Means, recipes_of

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..check.preflight import Preflight, preflight
-from ..check.worker_order import worker_order
+from ..checking.preflight import Preflight, preflight
+from ..checking.worker_order import worker_order
 from ..errors import PlanError, TrialFailed, nearest
 from ..plan import Plan, WeightsPlan
 from ..recipe import Recipe

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..check.closed_eras import closed
-from ..check.members import members
-from ..check.preflight import Preflight, preflight
-from ..check.worker_order import worker_order
+from ..checking.closed_eras import closed
+from ..checking.members import members
+from ..checking.preflight import Preflight, preflight
+from ..checking.worker_order import worker_order
 from ..errors import SpaceUsedUp, StudyError, TrialFailed
 from ..plan import Plan
 from ..score import TaskScore

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..check.preflight import preflight
-from ..check.worker_order import worker_order
+from ..checking.preflight import preflight
+from ..checking.worker_order import worker_order
 from ..mutation.bred import keep
 from ..mutation.breeder import Breeder, Elite, Means, Mutation, recipes_of
 from ..parents.identify import identify

@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.distributions import FloatDistribution
 
+from ..errors import PlanError
 from ..recipe.methods import METHODS
 from .kinds import Space
 from .layers import LayerSpace
@@ -170,3 +171,14 @@ def _at(
         if stem in wanted or owned in wanted:
             genome[gene] = wanted.get(owned, wanted.get(stem))
     return genome
+
+
+def require_parent_alone(space: Space, key: str) -> None:
+    """Raises PlanError, naming the study file's ``key``, unless a parent alone is among the seeds: a bound
+    relative to the parents needs one that is scored by itself."""
+    labels = {label for label, _ in seeds(space)}
+    if not any(parent_label(name) in labels for name in space.pool.parents):
+        raise PlanError(
+            f"{key}: no parent alone is a recipe of these methods and ranges, so none is scored; "
+            "give a 'bound'"
+        )

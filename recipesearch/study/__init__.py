@@ -1,8 +1,11 @@
-"""The study: a persistent Optuna study, and beside it in the same database the ledger of scores.
+"""The study: a persistent Optuna study, and beside it in the same database the ledger of scores. Light.
 
-storage.py    opens SQLite or PostgreSQL; one runner at a time
-ledger.py     what was scored, item by item, under which conditions
-identity.py   what may not change while a study lasts, and the difference if it did
-study.py      ask, commit, tell, resume
-mutants.py    how each mutant was made, and whether it was let in
+storage.py   Database: SQLite or PostgreSQL, opened once; the lock of the one runner
+ledger.py    every score, item by item, with the conditions that the score holds under
+identity.py  what may not change while a study lasts
+bounds.py    objectives that must not fall below a floor
+study.py     ask, commit, tell, resume
+results.py   a study's trials joined with the ledger
+chain.py     a study and the eras before it
+mutants.py   how each mutant was made, and the gate's decision
 """

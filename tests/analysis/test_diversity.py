@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, dis
 from recipesearch.analysis.credit import hypervolume_by_parent
 from recipesearch.analysis.distances import behavioural, genotypic
 from recipesearch.analysis.generations import Generation, converged, generations, item_gains, item_values
-from recipesearch.check.members import open_preflight
+from recipesearch.checking.members import open_preflight
 from recipesearch.plan import Plan
 from recipesearch.recipe import Conditional, Parent, Recipe, Slice, Source
 from recipesearch.recipe.shares import parent_shares

@@ -14,10 +14,10 @@ import yaml
 from recipesearch import cli
 from recipesearch.analysis.family import Edge
 from recipesearch.analysis.trace import Lineage, Node, trace
-from recipesearch.check.members import open_preflight
-from recipesearch.check.preflight import Preflight
+from recipesearch.checking.members import open_preflight
+from recipesearch.checking.preflight import Preflight
 from recipesearch.errors import RefusedInput, StudyError
-from recipesearch.export.export import export
+from recipesearch.exporting.export import export
 from recipesearch.mutation.bred import keep
 from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan, Plan, load_plans

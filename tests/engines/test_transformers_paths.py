@@ -9,7 +9,7 @@ transformers = pytest.importorskip("transformers")
 
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import VerificationFailed  # noqa: E402
-from recipesearch.export.verify import verify  # noqa: E402
+from recipesearch.exporting.verify import verify  # noqa: E402
 from recipesearch.merging import stock  # noqa: E402
 from recipesearch.merging.materialize import write_recipe  # noqa: E402
 from recipesearch.parents.identify import identify  # noqa: E402

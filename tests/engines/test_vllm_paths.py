@@ -2,12 +2,12 @@
 
 import pytest
 
-from recipesearch.check.alignment import live_donor
-from recipesearch.check.preflight import preflight
-from recipesearch.check.shapes import shapes
+from recipesearch.checking.alignment import live_donor
+from recipesearch.checking.preflight import preflight
 from recipesearch.engines.opening import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
+from recipesearch.parents.shapes import shapes
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.search.run import run
 

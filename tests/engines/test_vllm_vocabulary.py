@@ -10,11 +10,11 @@ pytest.importorskip("torch")
 
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch.check.alignment import live_donor
-from recipesearch.check.preflight import preflight
+from recipesearch.checking.alignment import live_donor
+from recipesearch.checking.preflight import preflight
 from recipesearch.engines.opening import open_engine
-from recipesearch.export.export import export
-from recipesearch.export.verify import verify
+from recipesearch.exporting.export import export
+from recipesearch.exporting.verify import verify
 from recipesearch.search.run import run
 
 UNION = {"source": "union", "pad_to_multiple_of": 8, "tokens": {"new": {"source": {"kind": "zero"}}}}

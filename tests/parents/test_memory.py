@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from recipesearch import cli
-from recipesearch.check.estimate import estimate
-from recipesearch.check.preflight import preflight
+from recipesearch.checking.estimate import estimate
+from recipesearch.checking.preflight import preflight
 from recipesearch.errors import RefusedInput
 from recipesearch.parents import memory
 from recipesearch.parents.headers import Checkpoint, TensorHeader, read_checkpoint

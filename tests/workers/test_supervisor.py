@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from processes import Supervising, alive, living, within
 
-from recipesearch.check.preflight import preflight
+from recipesearch.checking.preflight import preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from recipesearch.plan import Plan
 from recipesearch.workers import group, supervisor

@@ -10,7 +10,7 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("mergekit")
 
-from recipesearch.check.preflight import preflight  # noqa: E402
+from recipesearch.checking.preflight import preflight  # noqa: E402
 from recipesearch.engines.opening import open_engine  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
 from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost  # noqa: E402

@@ -17,7 +17,7 @@ from ..samplers.fit import Choice, choose
 from ..space.kinds import Space, open_space
 from ..space.places import Parts
 from ..space.pool import Pool
-from ..space.seeds import parent_label, seeds
+from ..space.seeds import require_parent_alone
 from .parents import Member, Parents, examine, require_distinct
 
 # GPT-NeoX calls its head embed_out.
@@ -81,7 +81,8 @@ def fit(plan: Plan, parents: Parents, tokenizer: Tokenizer | None) -> Preflight:
     space = open_space(plan.space, pool)
     bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
     choice = choose(plan.search, space.genes, len(plan.objectives), bounded)
-    _require_parents_values(plan, space)
+    if relative := [place for place, one in enumerate(plan.objectives) if one.within is not None]:
+        require_parent_alone(space, f"objectives.{relative[0]}.within")
     return Preflight(plan, parents, pool, space, choice)
 
 
@@ -104,18 +105,6 @@ def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
     from ..merging.layered import require_movable  # transformers fills in what configs leave out
 
     require_movable({name: checkpoint.config for name, checkpoint in checkpoints.items()}, in_place=hosts)
-
-
-def _require_parents_values(plan: Plan, space: Space) -> None:
-    """A bound relative to the parents needs one that is scored by itself."""
-    labels = {label for label, _ in seeds(space)}
-    alone = any(parent_label(name) in labels for name in space.pool.parents)
-    for place, objective in enumerate(plan.objectives):
-        if objective.within is not None and not alone:
-            raise PlanError(
-                f"objectives.{place}.within: no parent alone is a recipe of these methods and ranges, so "
-                "none is scored; give a 'bound'"
-            )
 
 
 def _parts(checkpoint: Checkpoint) -> Parts:

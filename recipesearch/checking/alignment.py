@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..errors import PlanError, nearest
 from ..parents.headers import Checkpoint
+from ..parents.shapes import Build, shapes_folder
 from ..parents.tokenizer_files import Settled, token_ids
 from ..plan import Plan, TokenPlan
 from ..recipe import Parent, Tokenizer, TokenRow
-from .shapes import shapes_folder
 
 _LOG = logging.getLogger("recipesearch")
 
@@ -27,7 +28,23 @@ def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | No
         return None
     from ..merging.settle import settle
 
-    return settle(tokenizer, [shapes_folder(parents[name], plan.engine.threads) for name in plan.donor_first])
+    build = builder(plan.engine.threads)
+    return settle(tokenizer, [shapes_folder(parents[name], build) for name in plan.donor_first])
+
+
+def builder(threads: int | None) -> Build:
+    """Builds a parent that is a recipe, by so many threads: the built model's bits depend on them."""
+
+    def build(parent: Parent) -> Path:
+        import torch
+
+        from ..merging.materialize import directories
+
+        if threads:
+            torch.set_num_threads(threads)
+        return directories([parent])[parent]
+
+    return build
 
 
 def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | None:

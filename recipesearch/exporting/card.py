@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import yaml
 
 from ..analysis.trace import Lineage, trace
-from ..check.preflight import Preflight
+from ..checking.preflight import Preflight
 from ..parents.identify import SCRIPT
 from ..plan import FRONT
 from ..recipe import Parent, Recipe

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
-from recipesearch.check.recorded import recorded_checkpoint
+from recipesearch.checking.recorded import recorded_checkpoint
 from recipesearch.errors import RefusedInput
 from recipesearch.parents.headers import read_checkpoint
 

@@ -11,8 +11,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ..check.shapes import shapes_folder
 from ..parents.headers import COMPANIONS
+from ..parents.shapes import shapes_folder
 from ..recipe import Parent, Recipe
 from ..recipe.methods import METHODS
 
@@ -24,12 +24,13 @@ def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
     from safetensors.torch import save_file
 
     from ..merging.layered import expected_config, has_lists, output_config
+    from ..merging.materialize import directories
 
     config = output_config(recipe, expected_config)
     if not has_lists(config):
         return None
     config.save_pretrained(target)
-    donor = shapes_folder(recipe.donor)
+    donor = shapes_folder(recipe.donor, lambda parent: directories([parent])[parent])
     for name in COMPANIONS:
         if (donor / name).exists():
             shutil.copy(donor / name, target / name)

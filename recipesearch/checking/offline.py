@@ -11,14 +11,14 @@ import hashlib
 from ..errors import RefusedInput
 from ..parents.headers import Checkpoint
 from ..parents.identify import identify, recorded_config
+from ..parents.shapes import shapes
 from ..plan import Plan
 from ..recipe import Parent
 from ..scoring.stated import require_stated
-from .alignment import stated_tokenizer
+from .alignment import builder, stated_tokenizer
 from .members import stand_ins
 from .parents import KnownParent, Parents, resized
 from .preflight import Preflight, fit
-from .shapes import shapes
 
 
 def check_offline(plan: Plan, before: Preflight | None) -> Preflight:
@@ -46,7 +46,7 @@ def _recorded(plan: Plan, reference: str) -> tuple[Parent, Checkpoint]:
     config = recorded_config(reference, plan.folder)
     if config is None:
         parent = identify(reference, plan.folder)
-        return parent, shapes(parent)
+        return parent, shapes(parent, builder(plan.engine.threads))
     if not config.exists():
         raise RefusedInput(
             f"'{reference}': its config is not recorded at {config}; scripts/record_configs.py does that, "

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch.check.members import members, open_preflight
-from recipesearch.check.needs import needs_of_all
-from recipesearch.check.preflight import Preflight, preflight
+from recipesearch.checking.members import members, open_preflight
+from recipesearch.checking.needs import needs_of_all
+from recipesearch.checking.preflight import Preflight, preflight
 from recipesearch.errors import PlanError, RefusedInput, StudyError
-from recipesearch.export.export import export
-from recipesearch.export.verify import verify
+from recipesearch.exporting.export import export
+from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.plan import Plan, load_plans
@@ -258,7 +258,7 @@ def test_a_member_whose_parents_have_changed_is_refused(
 ) -> None:
     plans = make_plans()
     run_here(plans)
-    monkeypatch.setattr("recipesearch.check.members.preflight", over_swapped_parents)
+    monkeypatch.setattr("recipesearch.checking.members.preflight", over_swapped_parents)
     with pytest.raises(RefusedInput, match="was scored with other parents"):
         members(plans[1], Database(plans[1].storage_url))
 

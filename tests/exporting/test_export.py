@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from recipesearch.check.members import open_preflight
-from recipesearch.check.preflight import Preflight
+from recipesearch.checking.members import open_preflight
+from recipesearch.checking.preflight import Preflight
 from recipesearch.errors import PlanError, StudyError
-from recipesearch.export.export import export
-from recipesearch.export.verify import verify
+from recipesearch.exporting.export import export
+from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.parents.identify import read_recipe
@@ -126,7 +126,7 @@ def test_an_export_that_was_cut_short_is_repeated_and_never_taken_for_whole(
         won.export(out)
     for error, seen in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "disk full"), StudyError)):
         with monkeypatch.context() as cut:
-            cut.setattr(f"recipesearch.export.{at}", stops(at, error))
+            cut.setattr(f"recipesearch.exporting.{at}", stops(at, error))
             with pytest.raises(seen):
                 won.export(out)
         with pytest.raises(PlanError, match="no 'merge_method'"):
@@ -137,7 +137,7 @@ def test_an_export_that_was_cut_short_is_repeated_and_never_taken_for_whole(
 
 def stops(at: str, error: BaseException) -> Callable[..., None]:
     """A step of the export that does its work and then fails."""
-    does = pkgutil.resolve_name(f"recipesearch.export.{at}")
+    does = pkgutil.resolve_name(f"recipesearch.exporting.{at}")
 
     def step(*arguments: Any, **named: Any) -> None:
         does(*arguments, **named)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..check.preflight import Preflight
+from ..checking.preflight import Preflight
 from ..errors import StudyError
 from ..files import write_text
 from ..plan import Plan

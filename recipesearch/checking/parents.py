@@ -9,11 +9,11 @@ from ..errors import RefusedInput
 from ..parents.headers import Checkpoint, read_checkpoint
 from ..parents.identify import identify, locate
 from ..parents.memory import require_memory
+from ..parents.shapes import shapes
 from ..parents.tokenizer_files import Settled
 from ..plan import FRONT, EnginePlan, Plan
 from ..recipe import Parent
-from .alignment import settle_vocabulary, warn_of_other_tokens
-from .shapes import shapes
+from .alignment import builder, settle_vocabulary, warn_of_other_tokens
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _examined(plan: Plan, name: str, front: Mapping[str, Member], read: Checkpoi
     reference = plan.parents[name]
     member = front.get(reference)
     parent = member.parent if member else identify(reference, plan.folder)
-    checkpoint = read or (member and member.shapes) or shapes(parent, plan.engine.threads)
+    checkpoint = read or (member and member.shapes) or shapes(parent, builder(plan.engine.threads))
     return KnownParent(reference, parent, checkpoint, member)
 
 

@@ -17,12 +17,12 @@ pytest.importorskip("torch")
 from vocabularies import PLAIN, SPECIAL, respoken
 
 from recipesearch import cli
-from recipesearch.check.estimate import estimate
-from recipesearch.check.preflight import Preflight, preflight
-from recipesearch.check.worker_order import live_donor
+from recipesearch.checking.estimate import estimate
+from recipesearch.checking.preflight import Preflight, preflight
+from recipesearch.checking.worker_order import live_donor
 from recipesearch.errors import PlanError, RefusedInput
-from recipesearch.export.export import export
-from recipesearch.export.verify import verify
+from recipesearch.exporting.export import export
+from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import directories
 from recipesearch.parents.headers import read_checkpoint
 from recipesearch.parents.memory import need

@@ -1,0 +1,14 @@
+"""Checking: everything that can be wrong with a study, before any heavy work. Light, lazy imports aside.
+
+parents.py       the value Parents: a study's parents, examined once and handed on
+alignment.py     the vocabulary that all recipes of a study share
+preflight.py     from a plan to its parents, space and sampler
+members.py       parents that are members of an earlier era's front
+closed_eras.py   eras that may no longer change
+mutations.py     mistakes in a study's mutations
+worker_order.py  from a checked plan to the order for its workers
+estimate.py      the counts, memory and disk that a study needs
+needs.py         the answer to the command check
+offline.py       a plan checked by recorded configs, without its parents' files
+recorded.py      the checkpoint that a config alone describes
+"""

@@ -1,0 +1,93 @@
+"""A worker without a model: it scores recipes by a formula, in microseconds. Light.
+
+For tests of the study, the search and the samplers, for dry runs and for simulations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..recipe import Recipe
+from ..recipe.shares import parent_shares
+from ..score import Conditions, Goal, Measurement, Seconds, TaskScore
+from .order import Ready, WorkerOrder
+
+if TYPE_CHECKING:
+    from ..scoring.preferences import Preferences, Wanted
+
+ITEMS = 40  # of each task
+
+
+class InstantWorker:
+    """Answers an item rightly if the recipe's skill in the goal exceeds the item's difficulty.
+
+    Each goal has its own best shares of the parents, and skill falls with the distance from these shares:
+    goals disagree, and merges beat their parents. Best shares and difficulties follow from the names of
+    goals, parents and items alone.
+    """
+
+    def __init__(self, order: WorkerOrder) -> None:
+        engine, template = order.engine, order.engine.chat_template
+        self._parents = order.parents
+        conditions = Conditions("instant", "cpu", 1, engine.batch_size, "1", engine.dtype, template)
+        self.ready = Ready(conditions, _hashed(order.goals), _hashed(order.held_out))
+
+    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+        """Scores a recipe by the formula."""
+        goals = self.ready.held_out if held_out else self.ready.goals
+        by_task = {goal.hash: [one for one in goals if one.hash == goal.hash] for goal in goals}
+        scores = [self._score(recipe, task, of_task) for task, of_task in by_task.items()]
+        return scores, Seconds(0.0, 0.0)
+
+    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
+        """Raises NotImplementedError: there is no model to mine."""
+        raise NotImplementedError("an instant worker has no model to mine")
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Does nothing: no models are built."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Does nothing: there is nothing to close."""
+
+    def _score(self, recipe: Recipe, task: str, goals: Sequence[Goal]) -> TaskScore:
+        skills = {goal.metric: self._skill(recipe, goal) for goal in goals}
+        items = {
+            f"{place:06d}": {
+                metric: float(skill > _unit(task, str(place))) for metric, skill in skills.items()
+            }
+            for place in range(ITEMS)
+        }
+        metrics = {metric: _mean([item[metric] for item in items.values()]) for metric in skills}
+        return TaskScore(task, metrics, items)
+
+    def _skill(self, recipe: Recipe, goal: Goal) -> float:
+        """From 0 to 1, at the goal's best shares."""
+        shares = parent_shares(recipe)
+        # The fourth power sets goals apart: it moves their best shares away from the average.
+        wanted = {parent: _unit(parent.digest, goal.name) ** 4 for parent in self._parents}
+        total = sum(wanted.values())
+        return 1.0 - sum(abs(shares.get(parent, 0.0) - wanted[parent] / total) for parent in wanted) / 2
+
+
+def _mean(values: Sequence[float]) -> Measurement:
+    mean = sum(values) / len(values)
+    return Measurement(mean, math.sqrt(mean * (1 - mean) / (len(values) - 1)))
+
+
+def _hashed(goals: Sequence[Goal]) -> tuple[Goal, ...]:
+    return tuple(replace(goal, hash=hashlib.sha256(goal.task.encode()).hexdigest()[:32]) for goal in goals)
+
+
+def _unit(*names: str) -> float:
+    """A number from 0 to 1 that follows from some names."""
+    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:6], "big") / 2**48
