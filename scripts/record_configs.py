@@ -1,4 +1,4 @@
-"""Records the configs of the hub models in study files, so that plans can be checked without the hub.
+"""Records the configs of the hub models in study files, so that tests can check study files without the hub.
 
     python scripts/record_configs.py studies/evollm_jp_weights.yaml ... [--folder studies/configs]
 

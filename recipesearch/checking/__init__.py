@@ -9,6 +9,4 @@ mutations.py     mistakes in a study's mutations
 worker_order.py  from a checked plan to the order for its workers
 estimate.py      the counts, memory and disk that a study needs
 needs.py         the answer to the command check
-offline.py       a plan checked by recorded configs, without its parents' files
-recorded.py      the checkpoint that a config alone describes
 """

@@ -53,15 +53,6 @@ def locate(reference: str, folder: Path) -> Path | None:
     return _find(reference, folder)[0]
 
 
-def recorded_config(reference: str, folder: Path) -> Path | None:
-    """Where the recorded config of a hub model lies beside a study (``configs/ORG/NAME.json``); None for what
-    is no hub id, or has its files here."""
-    name = reference.partition("+")[0].partition("@")[0]
-    if resolve(reference) is not None or _local(name, folder).exists() or not _HUB_ID.fullmatch(name):
-        return None
-    return folder / "configs" / f"{name}.json"
-
-
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
     """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause.
 

@@ -1,33 +1,32 @@
-"""What a model's checkpoint would hold, from its config alone: plans are checked without its weights."""
-
-from __future__ import annotations
+"""The checkpoint that a model's config describes: a study file is checked without its parents' weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import RefusedInput
-from ..parents.headers import Checkpoint, TensorHeader, read_config
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.core_model_loading import revert_weight_conversion
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PretrainedConfig, PreTrainedModel
+from recipesearch.errors import RefusedInput
+from recipesearch.merging.layered import typed_config
+from recipesearch.parents.headers import Checkpoint, TensorHeader, read_config
 
-# torch's names of types, as safetensors headers write them.
+# The safetensors names of torch's types.
 _STORED = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16", "int64": "I64"}
 
 
 def recorded_checkpoint(config_file: Path) -> Checkpoint:
     """The names, shapes and types of the tensors that transformers saves for a config; there is no file.
 
-    Built on torch's meta device, where a model of any size takes no memory. Raises RefusedInput for a config
-    that cannot be read, asks for remote code, or is no causal LM.
+    The model is built on torch's meta device, where models of any size take no memory. Raises RefusedInput
+    for a config that cannot be read, asks for remote code, or is not a causal LM's.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from ..merging.layered import typed_config
-
     raw = read_config(config_file)
     config = typed_config(raw, str(config_file))
     _require_causal(config_file, raw, config)
@@ -38,18 +37,14 @@ def recorded_checkpoint(config_file: Path) -> Checkpoint:
 
 
 def _require_causal(config_file: Path, raw: Mapping[str, Any], config: PretrainedConfig) -> None:
-    """The class that a config names, if it does, must be the causal LM of its model type."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
+    """Refuses a config that names another class than the causal LM of its model type."""
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if model_class is None or raw.get("architectures", [model_class.__name__]) != [model_class.__name__]:
         raise RefusedInput(f"{config_file}: not a causal LM; only one-stack decoder models can be merged")
 
 
 def _saved(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """What ``save_pretrained`` writes: of tied tensors the first only, in the names of published files."""
-    from transformers.core_model_loading import revert_weight_conversion
-
+    """The tensors that ``save_pretrained`` writes, by published names; of tied tensors only the first."""
     named = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     for name, tensor in named.items():

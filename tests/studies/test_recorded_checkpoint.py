@@ -1,4 +1,4 @@
-"""A checkpoint told from its config alone is the one that transformers saves."""
+"""The checkpoint that a config describes is the checkpoint that transformers saves."""
 
 import json
 import resource
@@ -10,8 +10,8 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
+from studies.recorded_checkpoint import recorded_checkpoint
 
-from recipesearch.checking.recorded import recorded_checkpoint
 from recipesearch.errors import RefusedInput
 from recipesearch.parents.headers import read_checkpoint
 
