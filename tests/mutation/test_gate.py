@@ -6,8 +6,9 @@ import random
 import pytest
 from scipy.stats import binomtest
 
-from recipesearch.mutation.gate import Asked, judge, paired_p
+from recipesearch.mutation.gate import Answers, judge, paired_p
 from recipesearch.plan import MutationPlan
+from recipesearch.score import Goal
 
 PLAN = MutationPlan(significance=0.05, tolerance=0.05)
 NOISE = 4 / math.sqrt(4 * 9999)  # four standard errors of a p that 9999 resamples tell, at most
@@ -17,18 +18,18 @@ def items(values, metric="exact_match"):
     return {f"{place:03d}": {metric: value} for place, value in enumerate(values)}
 
 
-def asked(name, before, after, maximize=True, values=None):
+def answers(name, before, after, maximize=True, values=None):
     """One metric by its items; the aggregated values are the means, or those given."""
     means = values or (sum(before) / len(before), sum(after) / len(after))
-    return Asked(name, "exact_match", maximize, means, (items(before), items(after)))
+    return Answers(Goal(name, "task", "exact_match", maximize), means, (items(before), items(after)))
 
 
 def p_of(gains, sign=1.0):
     return paired_p(items([0.0] * len(gains)), items(gains), "exact_match", sign)[0]
 
 
-BETTER = asked("sum", [0] * 20 + [1] * 20, [1] * 10 + [0] * 10 + [1] * 20)
-SAME = asked("read", [1, 0] * 20, [1, 0] * 20)
+BETTER = answers("sum", [0] * 20 + [1] * 20, [1] * 10 + [0] * 10 + [1] * 20)
+SAME = answers("read", [1, 0] * 20, [1, 0] * 20)
 
 
 # -- p
@@ -106,7 +107,7 @@ def test_a_significant_gain_lets_a_mutant_in_and_is_told():
 
 
 def test_a_gain_that_may_be_luck_does_not():
-    lucky = asked("sum", [0] * 40, [1] * 3 + [0] * 37)  # p = 1/8
+    lucky = answers("sum", [0] * 40, [1] * 3 + [0] * 37)  # p = 1/8
     verdict = judge([SAME, lucky], 2, PLAN)
     assert not verdict.accepted
     assert verdict.reason == "not better: sum 0.000 -> 0.075 (p 0.12, 40 items), wanted p < 0.025"
@@ -114,7 +115,7 @@ def test_a_gain_that_may_be_luck_does_not():
 
 def test_the_significance_is_shared_out_among_the_objectives_and_not_the_watched_tasks():
     """Five of five: p is 1/32 = 0.031, between 0.05 and its half."""
-    five = asked("sum", [0] * 10, [1] * 5 + [0] * 5)
+    five = answers("sum", [0] * 10, [1] * 5 + [0] * 5)
     assert judge([five], 1, PLAN).accepted
     assert judge([five, SAME], 1, PLAN).accepted
     assert not judge([five, SAME], 2, PLAN).accepted
@@ -123,7 +124,7 @@ def test_the_significance_is_shared_out_among_the_objectives_and_not_the_watched
 
 @pytest.mark.parametrize("objectives", [1, 2], ids=["a watched task", "another objective"])
 def test_what_is_lost_elsewhere_keeps_a_mutant_out(objectives):
-    lost = asked("read", [1] * 40, [1] * 37 + [0] * 3)
+    lost = answers("read", [1] * 40, [1] * 37 + [0] * 3)
     verdict = judge([BETTER, lost], objectives, PLAN)
     assert not verdict.accepted
     assert verdict.reason.startswith("worse: read 1.000 -> 0.925")
@@ -131,7 +132,7 @@ def test_what_is_lost_elsewhere_keeps_a_mutant_out(objectives):
 
 
 def test_the_greatest_loss_is_the_one_that_is_told():
-    small, great = asked("a", [1] * 10, [1] * 9 + [0]), asked("b", [1] * 10, [1] * 5 + [0] * 5)
+    small, great = answers("a", [1] * 10, [1] * 9 + [0]), answers("b", [1] * 10, [1] * 5 + [0] * 5)
     assert judge([BETTER, small, great], 3, PLAN).reason.startswith("worse: b ")
 
 
@@ -142,8 +143,8 @@ def test_a_gain_on_a_watched_task_lets_nobody_in():
 
 
 def test_a_minimised_objective_is_better_where_it_falls_and_worse_where_it_rises():
-    fell = asked("length", [9.0] * 10, [5.0] * 10, maximize=False)
-    rose = asked("length", [5.0] * 10, [9.0] * 10, maximize=False)
+    fell = answers("length", [9.0] * 10, [5.0] * 10, maximize=False)
+    rose = answers("length", [5.0] * 10, [9.0] * 10, maximize=False)
     assert judge([fell], 1, PLAN).accepted
     assert judge([fell], 1, PLAN).changes[0].gain == 4
     assert judge([rose], 1, PLAN).reason.startswith("worse: length")
@@ -151,7 +152,7 @@ def test_a_minimised_objective_is_better_where_it_falls_and_worse_where_it_rises
 
 def test_a_metric_without_numbers_by_item_lets_nobody_in_but_can_keep_out():
     def f1(before, after):
-        return Asked("f1", "f1", True, (before, after), (items([0] * 9), items([1] * 9)))
+        return Answers(Goal("f1", "task", "f1"), (before, after), (items([0] * 9), items([1] * 9)))
 
     verdict = judge([f1(0.2, 0.9)], 1, PLAN)
     assert not verdict.accepted
@@ -166,9 +167,9 @@ def test_a_decision_is_the_same_each_time():
 
 def test_beyond_one_the_tolerance_is_a_share():
     """A tenth of a token more is no loss of 0.1."""
-    longer = asked("length", [120] * 10, [121] * 10, maximize=False)
+    longer = answers("length", [120] * 10, [121] * 10, maximize=False)
     assert judge([BETTER, longer], 2, PLAN).accepted
-    much = asked("length", [120] * 10, [130] * 10, maximize=False)
+    much = answers("length", [120] * 10, [130] * 10, maximize=False)
     assert not judge([BETTER, much], 2, PLAN).accepted
 
 

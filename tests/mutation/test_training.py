@@ -20,9 +20,9 @@ from trl import DPOTrainer
 
 from recipesearch.errors import RefusedInput, StudyError
 from recipesearch.merging.materialize import directories
-from recipesearch.mutation import training_process as process
+from recipesearch.mutation import training_process
 from recipesearch.mutation.training import train
-from recipesearch.mutation.training_order import Order, mutant_key
+from recipesearch.mutation.training_order import TrainingOrder, mutant_key
 from recipesearch.mutation.watch import Watch
 from recipesearch.parents.identify import adapted, identify
 from recipesearch.plan import MutationPlan
@@ -60,11 +60,11 @@ def preferences(zoo):
 
 @pytest.fixture(scope="module")
 def order(source, preferences):
-    """A function (target, seed=1, source, preferences, **settings) -> Order."""
+    """A function (target, seed=1, source, preferences, **settings) -> TrainingOrder."""
 
     def make(target, seed=1, source=source, preferences=preferences, **settings):
         plan = PLAN.model_copy(update=settings)
-        return Order(source, ("pairs.jsonl",), preferences, plan, seed, "float32", "cpu", 1, target)
+        return TrainingOrder(source, ("pairs.jsonl",), preferences, plan, seed, "float32", "cpu", 1, target)
 
     return make
 
@@ -127,7 +127,7 @@ def test_a_plain_folders_adapter_names_no_path_either(order, zoo, tmp_path):
 
 
 def test_the_same_order_gives_the_same_adapter_in_another_process_too(mutant, order, source, tmp_path):
-    told = process.train_apart(order(tmp_path / "other"))
+    told = training_process.train_apart(order(tmp_path / "other"))
     assert told.steps == 10
     assert digest(source, tmp_path / "other") == digest(source, mutant[0])
 
@@ -302,11 +302,11 @@ channel.send(StudyError(f"no room in {channel.recv().target.name}"))
 """
 
 NO_MEMORY = """
-from recipesearch.mutation import process, training
+from recipesearch.mutation import training, training_process
 def train(order):
     raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 training.train = train
-process.main()
+training_process.main()
 """
 
 
@@ -321,9 +321,9 @@ process.main()
     ids=["no memory", "killed", "ended", "told"],
 )
 def test_a_training_process_that_dies_is_told_with_the_cause(order, tmp_path, monkeypatch, code, words):
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(training_process, "COMMAND", (sys.executable, "-c", code))
     with pytest.raises(StudyError, match=words):
-        process.train_apart(order(tmp_path / "bred"))
+        training_process.train_apart(order(tmp_path / "bred"))
 
 
 def test_a_folder_that_is_no_adapter_is_no_parent(source, tmp_path):

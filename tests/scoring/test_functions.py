@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recipesearch.errors import PlanError, TrialFailed
 from recipesearch.plan import Plan
 from recipesearch.scoring.functions import load_function
 from recipesearch.search import run as search
 from recipesearch.workers.worker import Worker
+from recipesearch.zoo.language import NUMERALS
 
 MakePlan = Callable[..., Plan]
 run_here = functools.partial(search.run, open_worker=Worker)
@@ -107,14 +109,18 @@ def test_a_study_searches_on_a_function_beside_a_task(
 
 
 def test_the_length_of_answers_is_a_metric_of_tasks_that_generate(
-    make_plan: MakePlan, small_tasks: dict[str, str]
+    make_plan: MakePlan, small_tasks: dict[str, str], tmp_path: Path
 ) -> None:
-    length = {"task": small_tasks["addition_b_search"], "metric": "response_length", "maximize": False}
-    exact = {"task": small_tasks["addition_b_search"], "metric": "exact_match"}
+    """Numerals of language A end an answer here, and the math parent has learned no others."""
+    config = yaml.safe_load(Path(small_tasks["reading_b_search"]).read_text())
+    config["generation_kwargs"]["until"] = list(NUMERALS["A"])
+    (tmp_path / "cut.yaml").write_text(yaml.safe_dump(config))
+    length = {"task": "cut.yaml", "metric": "response_length", "maximize": False}
+    exact = {"task": "cut.yaml", "metric": "exact_match"}
     results = run_here(make_plan(objectives=[exact, length], search={"trials": 6, "population": 4}))
-    lengths = {row.values[1].value for row in results.scored if row.values}
-    assert all(1 <= value <= 8 for value in lengths)
-    assert len(lengths) > 1
+    lengths = {row.seed: row.values[1].value for row in results.scored if row.values}
+    assert all(0 <= value <= config["generation_kwargs"]["max_gen_toks"] for value in lengths.values())
+    assert lengths["parent math"] < 1 < lengths["parent lang"]
 
 
 def test_the_merge_itself_can_be_measured(make_plan: MakePlan, small_tasks: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ import yaml
 pytest.importorskip("lm_eval")
 
 from recipesearch.errors import PlanError, RefusedInput
-from recipesearch.score import Objective
+from recipesearch.score import Goal
 from recipesearch.scoring.tasks import load_tasks, require_metric
 
 ROWS = [{"prompt": f"{n}+1=", "answer": f"{n + 1}"} for n in range(5)]
@@ -163,11 +163,11 @@ def test_missing_documents_are_a_plan_error(write, tmp_path):
 
 def test_an_unknown_metric_is_a_plan_error_with_the_nearest(write):
     (loaded,) = load_tasks([write()])
-    require_metric(loaded, Objective("sums", "exact_match"))
+    require_metric(loaded, Goal("sums", "sums", "exact_match"))
     with pytest.raises(PlanError, match="no metric 'exact_macth': did you mean 'exact_match'"):
-        require_metric(loaded, Objective("sums", "exact_macth"))
+        require_metric(loaded, Goal("sums", "sums", "exact_macth"))
     with pytest.raises(PlanError, match="known: exact_match, response_length"):
-        require_metric(loaded, Objective("sums", "bleu"))
+        require_metric(loaded, Goal("sums", "sums", "bleu"))
 
 
 def test_the_metrics_are_those_that_the_task_computes(write):

@@ -1,6 +1,6 @@
 """The loop over eras: what it breeds, that it is found again where it was cut short, and what it leaves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +8,24 @@ import pytest
 import yaml
 
 from recipesearch.checking.members import open_preflight
-from recipesearch.errors import PlanError, StudyError, TrialFailed
+from recipesearch.errors import MachineFault, PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from recipesearch.exporting.export import export
 from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import built_folder
 from recipesearch.mutation.breeder import Breeder, Means, Mutation
 from recipesearch.mutation.training import train
-from recipesearch.mutation.training_order import Order, Trained
+from recipesearch.mutation.training_order import Trained, TrainingOrder
 from recipesearch.parents.identify import identify
 from recipesearch.plan import Plan, load_plans
-from recipesearch.recipe import Parent, Recipe
+from recipesearch.recipe import Recipe
 from recipesearch.search.elites import mutations
 from recipesearch.search.evolve import evolve
 from recipesearch.search.population import first_era
 from recipesearch.study.chain import begun
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.results import Results, open_results
-from recipesearch.study.storage import open_storage, sole_runner
+from recipesearch.study.storage import Database
+from recipesearch.workers.order import WorkerOrder
 from recipesearch.workers.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,6 +51,7 @@ class Calls:
 
     def __init__(self, at: tuple[str, int] | None = None) -> None:
         self.made: list[str] = []
+        self.opened: list[str] = []
         self._at = at
 
     def note(self, what: str) -> None:
@@ -57,21 +59,22 @@ class Calls:
         if self._at == (what, self.made.count(what)):
             raise Interrupted(what)
 
-    def open(self, plan: Plan, parents: Mapping[str, Parent]) -> Worker:
+    def open(self, order: WorkerOrder) -> Worker:
         calls = self
+        self.opened.append(order.name)
 
         class Noted(Worker):
             def score(self, recipe: Recipe, held_out: bool = False) -> Any:
-                calls.note("gate" if plan.name.endswith(".gate") else "score")
+                calls.note("gate" if order.name.endswith(".gate") else "score")
                 return super().score(recipe, held_out)
 
             def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Any) -> Any:
                 calls.note("mine")
                 return super().mine(recipe, tasks, wanted)
 
-        return Noted(plan, parents)
+        return Noted(order)
 
-    def train(self, order: Order) -> Trained:
+    def train(self, order: TrainingOrder) -> Trained:
         self.note("train")
         trained = train(order)
         self.note("trained")
@@ -95,12 +98,17 @@ def evolved(raw_plan: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     return plans, calls
 
 
+def database_of(plans: Sequence[Plan]) -> Database:
+    return Database(plans[0].storage_url)
+
+
 def eras_of(plans: Sequence[Plan]) -> list[tuple[Plan, Results]]:
-    return [open_results(plan.storage_url, plan.name) for plan in plans]
+    database = database_of(plans)
+    return [open_results(database, plan.name) for plan in plans]
 
 
 def mutants_of(plans: Sequence[Plan]) -> list[Mutant]:
-    table = Mutants(open_storage(plans[0].storage_url).engine)
+    table = Mutants(database_of(plans))
     return [mutant for plan in plans for mutant in table.of(plan.name)]
 
 
@@ -175,7 +183,7 @@ def test_running_again_does_nothing_twice(evolved: Evolved) -> None:
     plans, _ = evolved
     before, calls = summary(plans), Calls()
     calls.evolve(plans)
-    assert calls.made == []
+    assert calls.made == calls.opened == []
     assert summary(plans) == before
 
 
@@ -197,9 +205,10 @@ def test_a_loop_that_was_cut_short_ends_as_if_it_was_not(
 def test_a_winner_of_mutants_is_rebuilt_by_stock_tools(evolved: Evolved, tmp_path: Path) -> None:
     """An export that lies elsewhere, with the study's own files gone: the bundle alone is enough."""
     plans, _ = evolved
-    plan, results = open_results(plans[-1].storage_url, plans[-1].name)
+    database = database_of(plans)
+    plan, results = open_results(database, plans[-1].name)
     accepted = {mutant.digest for mutant in mutants_of(plans) if mutant.accepted}
-    checked = open_preflight(plan)
+    checked = open_preflight(plan, database)
     mutant = next(name for name, parent in checked.pool.parents.items() if parent.digest in accepted)
     row = next(row for row in results.scored if row.seed == f"parent {mutant}")
     recipe = export(checked, results, row, tmp_path / "out")
@@ -226,7 +235,7 @@ def test_what_a_killed_training_left_is_removed(make_plans: MakePlans) -> None:
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)
     assert not left.exists()
-    assert not begun(plans[1])
+    assert not begun(database_of(plans), plans[1])
 
 
 def test_the_base_never_leaves(make_plans: MakePlans) -> None:
@@ -290,7 +299,7 @@ def test_two_loops_of_one_study_do_not_meet(make_plans: MakePlans) -> None:
     """Nor between eras, whose own locks are not held then: one would remove what the other trains."""
     plans = make_plans()
     with (
-        sole_runner(open_storage(plans[0].storage_url), "evo"),
+        database_of(plans).sole_runner("evo"),
         pytest.raises(StudyError, match="'evo' is being run by another process"),
     ):
         Calls(("score", 1)).evolve(plans)
@@ -319,7 +328,7 @@ def test_a_variant_of_a_parent_with_an_adapter_keeps_that_adapter(make_plans: Ma
     plans = make_plans(mutation, name="second", parents=parents)
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)
-    means = Means(open_storage(plans[0].storage_url).engine, Worker, train)
+    means = Means(database_of(plans), Worker, train)
     twice = identify(first_era(plans[0], means).plan.parents["twice"], plans[0].folder)
     assert isinstance(twice.source, Recipe)
     assert twice.source.parents() == (identify(parents["lang"], plans[0].folder),)
@@ -333,7 +342,7 @@ def test_a_variant_of_a_parent_that_is_a_recipe_is_made(make_plans: MakePlans, t
     plans = make_plans({"eras": 2, "mutants": 0, "variants": {"tuned": variant}}, parents=parents)
     with pytest.raises(Interrupted):
         Calls(("score", 1)).evolve(plans)
-    means = Means(open_storage(plans[0].storage_url).engine, Worker, train)
+    means = Means(database_of(plans), Worker, train)
     assert list(first_era(plans[0], means).plan.parents) == ["math", "half", "tuned"]
 
 
@@ -354,15 +363,31 @@ def test_a_worker_that_is_lost_while_it_mines_changes_nothing(
     plans = make_plans({"eras": 2}, search=SHORT)
 
     def lose(*_: object) -> None:
-        raise TrialFailed("hang: no answer")
+        raise MachineFault("no answer")
 
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "mine", lose)
-        with pytest.raises(StudyError, match="could not be mined: hang: no answer; run again"):
+        with pytest.raises(StudyError, match="could not be mined: no answer; run again"):
             Calls().evolve(plans)
-    assert not begun(plans[1])
+    assert not begun(database_of(plans), plans[1])
     Calls().evolve(plans)
     assert len(mutants_of(plans)) == 1
+
+
+@pytest.mark.parametrize("kind", [RefusedInput, TrialFailed, WorkerLost])
+def test_a_winner_that_gives_no_pairs_is_left_out(
+    make_plans: MakePlans, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """By the failure's class: what only sounds like the machine's fault is the model's."""
+    plans = make_plans({"eras": 2}, search=SHORT)
+
+    def refuse(*_: object) -> None:
+        raise kind("hang: in words alone")
+
+    monkeypatch.setattr(Worker, "mine", refuse)
+    Calls().evolve(plans)
+    assert begun(database_of(plans), plans[1])
+    assert mutants_of(plans) == []
 
 
 def test_what_was_mutated_by_hand_is_not_the_loops_to_remove(make_plans: MakePlans) -> None:
@@ -371,7 +396,7 @@ def test_what_was_mutated_by_hand_is_not_the_loops_to_remove(make_plans: MakePla
     by_hand = plans[0].bred / "by-hand"
     by_hand.mkdir()
     told = Mutant("by-hand", "evo.e2", 1, "source", "digest", False, "not better", {})
-    Mutants(open_storage(plans[0].storage_url).engine).add(told)
+    Mutants(database_of(plans)).add(told)
     Calls().evolve(make_plans({"eras": 3, "mutants": 0}, search=SHORT))
     assert by_hand.exists()
 
@@ -380,11 +405,12 @@ def test_an_elite_is_mutated_again_by_other_draws_until_one_is_let_in(make_plans
     """Else the gate, turning the best of all away once, would leave the loop the weaker ones for good."""
     with pytest.raises(Interrupted):
         Calls(("mine", 1)).evolve(make_plans(search=SHORT))
-    plan, results = open_results(make_plans()[0].storage_url, "evo.e1")
-    breeder = Breeder(plan, Means(open_storage(plan.storage_url).engine, Worker, train))
+    database = database_of(make_plans())
+    plan, results = open_results(database, "evo.e1")
+    breeder = Breeder(plan, Means(database, Worker, train))
 
     def asked() -> Mutation:
-        return mutations(open_preflight(plan), results, breeder)[0]
+        return mutations(open_preflight(plan, database), results, breeder)[0]
 
     def tell(mutation: Mutation, era: str, accepted: bool) -> None:
         source = mutation.elite.parent.digest

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from recipesearch.mutation.breeder import Breeder, Elite, Means
 from recipesearch.mutation.training_process import train_apart
@@ -12,6 +11,7 @@ from recipesearch.plan import TRAINING, MutationPlan, read_plan
 from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.search.inheritance import settings_for
 from recipesearch.study.mutants import Mutant, Mutants
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 PLAIN = {name: Parent(name, f"/models/{name}") for name in ("math", "lang")}
@@ -33,13 +33,13 @@ RATES = {"slow": 1e-5, "quick": 1e-3}
 
 
 @pytest.fixture
-def asked() -> Callable[..., MutationPlan]:
+def asked(tmp_path: Path) -> Callable[..., MutationPlan]:
     """A function (recipe, perturb, seed=0, attempt=0) -> settings, in a database that knows the mutants."""
-    engine = sa.create_engine("sqlite://")
+    database = Database(f"sqlite:///{tmp_path}/study.db")
     settings = {key: getattr(MutationPlan(), key) for key in TRAINING}
     for name, rate in RATES.items():
         record = {"settings": settings | {"learning_rate": rate, "batch": 64, "max_kl": 9.0}}
-        Mutants(engine).add(Mutant(name, "evo.e1", 1, "source", name, True, "better", record))
+        Mutants(database).add(Mutant(name, "evo.e1", 1, "source", name, True, "better", record))
 
     def ask(recipe: Recipe, perturb: float, seed: int = 0, attempt: int = 0) -> MutationPlan:
         raw = {
@@ -51,7 +51,7 @@ def asked() -> Callable[..., MutationPlan]:
             "mutation": {"perturb": perturb},
         }
         plan = read_plan(raw, Path(), "test")
-        breeder = Breeder(plan, Means(engine, Worker, train_apart))
+        breeder = Breeder(plan, Means(database, Worker, train_apart))
         return settings_for(Elite.of(recipe, 1, "knee"), plan, breeder, attempt)
 
     return ask

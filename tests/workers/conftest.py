@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import STAND_IN, WAITING, Supervising, raw_plan, start
+from processes import STAND_IN, WAITING, Supervising, light_order, start
 
-from recipesearch.plan import Plan, read_plan
 from recipesearch.workers.supervisor import Supervised
 
 
@@ -48,8 +47,7 @@ def open_worker(cache: Path, stand_in: list[str]) -> Iterator[Callable[..., Supe
     with contextlib.ExitStack() as stack:
 
         def make(timeout: int = 30) -> Supervised:
-            plan = read_plan(raw_plan(timeout), Path(), "test")
-            return stack.enter_context(Supervised(plan, {}, stand_in))
+            return stack.enter_context(Supervised(light_order(timeout), stand_in))
 
         yield make
 
@@ -71,12 +69,6 @@ def supervise(cache: Path, stand_in: list[str]) -> Iterator[Callable[[], Supervi
             return found
 
         yield begin
-
-
-@pytest.fixture
-def light_plan() -> Plan:
-    """A plan that no engine could work with."""
-    return read_plan(raw_plan(), Path(), "test")
 
 
 @pytest.fixture

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from recipesearch.plan import EnginePlan
+from recipesearch.recipe import Parent
+from recipesearch.score import Goal
+from recipesearch.workers.order import WorkerOrder
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 # A supervisor in a process of its own. It prints what the worker did for each line that it is given.
 _SUPERVISING = """
-import signal, sys
-from pathlib import Path
-from recipesearch.plan import read_plan
+import pickle, signal, sys
 from recipesearch.workers.supervisor import Supervised
 
 signal.signal(signal.SIGINT, lambda *_: None)
-plan = read_plan(eval(sys.argv[1]), Path(), "test")
-with Supervised(plan, {}, sys.argv[2:]) as worker:
+with Supervised(pickle.loads(bytes.fromhex(sys.argv[1])), sys.argv[2:]) as worker:
     for line in sys.stdin:
         (done,), process = worker.score(line.strip())
         print(process, done, flush=True)
@@ -43,22 +45,18 @@ sys.stdin.read()
 """
 
 
-def raw_plan(timeout: int = 30) -> dict[str, Any]:
-    """A study file that no engine could work with."""
-    return {
-        "name": "study",
-        "parents": {"one": "nowhere", "other": "nowhere"},
-        "space": {"weights": {"methods": ["linear"]}},
-        "objectives": [{"task": "none", "metric": "acc"}],
-        "engine": {"timeout": timeout},
-    }
+def light_order(timeout: int = 30) -> WorkerOrder:
+    """An order that no engine could work with."""
+    parent = Parent("0" * 64, "nowhere")
+    goals = (Goal("none.acc", "none", "acc"),)
+    return WorkerOrder("study", EnginePlan(timeout=timeout), (parent,), parent, goals)
 
 
 class Supervising:
     """A supervisor over a stand-in, in a process and a session of its own."""
 
     def __init__(self, command: list[str]) -> None:
-        words = [sys.executable, "-c", _SUPERVISING, repr(raw_plan()), *command]
+        words = [sys.executable, "-c", _SUPERVISING, pickle.dumps(light_order()).hex(), *command]
         self.process = start(words)
 
     def tell(self, told: str) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from recipesearch.scoring.scorer import Scorer
 from recipesearch.search import run as search
 from recipesearch.search.run import Progress
 from recipesearch.study.results import Results, open_results
+from recipesearch.study.storage import Database
 from recipesearch.workers.remains import MARK
 from recipesearch.workers.supervisor import Supervised
 from recipesearch.workers.worker import Worker
@@ -123,7 +124,7 @@ def test_a_run_in_which_too_much_fails_pauses_and_goes_on_later(
     assert "run the same command" in said
     assert marked() == []
     assert run_on_the_command_line(plan, monkeypatch) == 0
-    _, results = open_results(plan.storage_url, plan.name)
+    _, results = open_results(Database(plan.storage_url), plan.name)
     assert len(results.scored) == 12
     assert [row.cause for row in results.rows if row.state == "fail"] == ["a broken fan"] * 5
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Supervising, alive, living, within
+from processes import Supervising, alive, light_order, living, within
 
 from recipesearch.checking.preflight import preflight
-from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from recipesearch.checking.worker_order import worker_order
+from recipesearch.errors import MachineFault, PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
 from recipesearch.plan import Plan
 from recipesearch.workers import group, supervisor
 from recipesearch.workers.supervisor import Supervised
@@ -48,7 +49,9 @@ def group_of(worker: Supervised) -> int:
 def test_a_signal_is_named_and_the_next_candidate_has_a_new_process(worker: Supervised, name: str) -> None:
     _, first = tell(worker, "score")
     group = os.getpgid(first)
-    assert str(fail(worker, f"signal {name}")).startswith(f"crash: the worker was ended by {name} (log: /")
+    failure = fail(worker, f"signal {name}")
+    assert type(failure) is MachineFault
+    assert str(failure).startswith(f"crash: the worker was ended by {name} (log: /")
     assert living(group) == []
     done, second = tell(worker, "score")
     assert done == "score"
@@ -58,8 +61,10 @@ def test_a_signal_is_named_and_the_next_candidate_has_a_new_process(worker: Supe
 @pytest.mark.parametrize("code", [0, 3, 128, 255])
 def test_an_exit_code_comes_with_the_last_words_and_the_log(worker: Supervised, code: int) -> None:
     """Also codes above 128 that are no signal's."""
-    cause = str(fail(worker, f"exit {code}"))
-    assert cause == f"crash: the worker ended with exit code {code} (the last words; log: {worker.log})"
+    failure = fail(worker, f"exit {code}")
+    assert type(failure) is MachineFault
+    words = f"exit code {code} (the last words; log: {worker.log})"
+    assert str(failure) == f"crash: the worker ended with {words}"
     assert worker.log.read_text() == "some words\nthe last words\n\n"
 
 
@@ -81,9 +86,10 @@ def test_a_kill_by_a_system_out_of_memory_is_named_so(
         fail(worker, "exit 1")
         tell(worker, "score")  # this process started with the count as it is now
         counter.write_text(f"nr_free_pages 9\noom_kill {after}\n")
-        failure = str(fail(worker, "signal SIGKILL"))
-        assert failure.startswith(cause)
-        assert "SIGKILL" in failure
+        failure = fail(worker, "signal SIGKILL")
+        assert type(failure) is MachineFault
+        assert str(failure).startswith(cause)
+        assert "SIGKILL" in str(failure)
 
 
 def test_a_crashed_workers_shared_memory_goes(
@@ -109,7 +115,8 @@ def test_a_hang_ends_in_time_with_its_whole_group(open_worker: OpenWorker) -> No
     path, _ = tell(worker, "map")
     assert set(children) < set(living(group))
     begun = time.monotonic()
-    assert str(fail(worker, "signal SIGSTOP")) == "hang: no answer within 1 s"
+    failure = fail(worker, "signal SIGSTOP")
+    assert (type(failure), str(failure)) == (MachineFault, "hang: no answer within 1 s")
     assert time.monotonic() - begun < 5
     assert living(group) == []
     assert not any(alive(child) for child in children)
@@ -154,17 +161,20 @@ def test_a_worker_that_ends_as_soon_as_it_stands_costs_one_candidate_each(
 
 
 def test_the_kind_of_failure_decides_whether_the_process_stays(worker: Supervised) -> None:
-    """It stays after TrialFailed and StudyError, which arrive as they are, and goes after WorkerLost."""
+    """It stays after TrialFailed and StudyError, and goes after WorkerLost; each arrives as it is."""
     _, first = tell(worker, "score")
     failure = fail(worker, "raise TrialFailed non-finite: NaN")
     assert (type(failure), str(failure)) == (TrialFailed, "non-finite: NaN")
     with pytest.raises(StudyError, match=r"^the canary$"):
         tell(worker, "raise StudyError the canary")
     assert tell(worker, "score")[1] == first
-    lost = fail(worker, "raise WorkerLost RuntimeError: boom")
-    assert (type(lost), str(lost)) == (WorkerLost, "RuntimeError: boom")
-    assert not alive(first)
-    assert tell(worker, "score")[1] != first
+    for kind in (WorkerLost, MachineFault):
+        lost = fail(worker, f"raise {kind.__name__} RuntimeError: boom")
+        assert (type(lost), str(lost)) == (kind, "RuntimeError: boom")
+        assert not alive(first)
+        _, second = tell(worker, "score")
+        assert second != first
+        first = second
 
 
 # -- starting
@@ -201,7 +211,7 @@ def test_a_worker_that_never_stands_stops_the_study(
 
 
 def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
-    cache: Path, light_plan: Plan, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it ends before or after the supervisor writes to it is chance."""
     write_record = group.write_record
@@ -212,7 +222,7 @@ def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
 
     monkeypatch.setattr(group, "write_record", slowly)
     with pytest.raises(StudyError, match="does not start: crash: the worker ended with exit code 1"):
-        Supervised(light_plan, {}, ["/bin/false"])
+        Supervised(light_order(), ["/bin/false"])
 
 
 @pytest.mark.parametrize("end", ["exit 3", "raise RefusedInput no room", "other conditions"])
@@ -227,20 +237,23 @@ def test_a_replacement_that_does_not_stand_as_the_first_did_stops_the_study(
 
 def test_the_order_crosses_whole(
     make_plan: Callable[..., Plan],
+    small_tasks: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     stand_in: list[str],
     tmp_path: Path,
 ) -> None:
-    """The plan and the parents, with what their equality leaves out."""
-    plan = make_plan(engine={"dtype": "float32", "device": "cpu", "threads": 1, "timeout": 77})
-    parents = preflight(plan).pool.parents
+    """The engine, the goals and the parents, with what their equality leaves out."""
+    engine = {"dtype": "float32", "device": "cpu", "threads": 1, "timeout": 77}
+    held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
+    order = worker_order(preflight(make_plan(engine=engine, held_out=held_out)))
     monkeypatch.setenv("RECIPESEARCH_CACHE", str(tmp_path / "cache"))
-    with Supervised(plan, parents, stand_in):
-        arrived, its_parents = pickle.loads((tmp_path / "order").read_bytes())
-    assert arrived == plan
-    assert {name: vars(parent) for name, parent in its_parents.items()} == {
-        name: vars(parent) for name, parent in parents.items()
-    }
+    with Supervised(order, stand_in):
+        arrived = pickle.loads((tmp_path / "order").read_bytes())
+    assert arrived == order
+    assert arrived.engine.timeout == 77
+    assert len(arrived.held_out) == 2
+    for one, other in zip((*arrived.parents, arrived.donor), (*order.parents, order.donor), strict=True):
+        assert vars(one) == vars(other)
 
 
 # -- the end of the supervisor

@@ -11,9 +11,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mergekit")
 
 from recipesearch.checking.preflight import preflight  # noqa: E402
+from recipesearch.checking.worker_order import worker_order  # noqa: E402
 from recipesearch.engines.opening import open_engine  # noqa: E402
 from recipesearch.engines.transformers import TransformersEngine  # noqa: E402
-from recipesearch.errors import PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost  # noqa: E402
+from recipesearch.errors import (  # noqa: E402
+    MachineFault,
+    PlanError,
+    RefusedInput,
+    StudyError,
+    TrialFailed,
+    WorkerLost,
+)
 from recipesearch.plan import EnginePlan, Plan  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
 from recipesearch.scoring.preferences import Wanted  # noqa: E402
@@ -28,10 +36,10 @@ WANTED = Wanted(pairs=8, samples=1, temperature=1.0, reference=True, contrast=Tr
 
 def stand(plan: Plan) -> tuple[Worker, Recipe]:
     """A worker, and the average of its parents."""
-    parents = preflight(plan).pool.parents
-    sources = tuple(Source(parent, None, freeze({"weight": 0.5})) for parent in parents.values())
-    recipe = Recipe("linear", (Slice(sources),), next(iter(parents.values())), dtype="float32")
-    return Worker(plan, parents), recipe
+    order = worker_order(preflight(plan))
+    sources = tuple(Source(parent, None, freeze({"weight": 0.5})) for parent in order.parents)
+    recipe = Recipe("linear", (Slice(sources),), order.parents[0], dtype="float32")
+    return Worker(order), recipe
 
 
 def fail(worker: Worker, recipe: Recipe) -> tuple[type[TrialFailed], str]:
@@ -52,24 +60,29 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
+    ("error", "kind", "cause"),
     [
-        (RuntimeError("boom\nand more"), "RuntimeError: boom"),
-        (KeyError("model.norm.weight"), "KeyError: 'model.norm.weight'"),
-        (AssertionError(), "AssertionError: no message"),
-        (MemoryError(), "out of memory: no message"),
-        (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory: CUDA out of memory. Tried"),
+        (RuntimeError("boom\nand more"), WorkerLost, "RuntimeError: boom"),
+        (KeyError("model.norm.weight"), WorkerLost, "KeyError: 'model.norm.weight'"),
+        (AssertionError(), WorkerLost, "AssertionError: no message"),
+        (MemoryError(), MachineFault, "out of memory: no message"),
+        (RuntimeError("CUDA out of memory. Tried"), MachineFault, "out of memory: CUDA out of memory. Tried"),
     ],
 )
 def test_what_a_library_raises_costs_the_candidate_and_the_process(
-    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str
+    make_plan: MakePlan,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: type[WorkerLost],
+    cause: str,
 ) -> None:
+    """A lack of memory is the machine's fault as likely as the candidate's, and says so by its class."""
     worker, recipe = stand(make_plan())
     for method in ((TransformersEngine, "load"), (module.Scorer, "score")):
         with monkeypatch.context() as patch:
             patch.setattr(*method, raising(error))
-            kind, message = fail(worker, recipe)
-        assert kind is WorkerLost
+            lost, message = fail(worker, recipe)
+        assert lost is kind
         assert message.startswith(cause)
         assert "\n" not in message
 
@@ -80,7 +93,7 @@ def test_a_real_allocation_beyond_all_memory_is_named_so(
     worker, recipe = stand(make_plan())
     monkeypatch.setattr(TransformersEngine, "load", lambda *_: torch.empty(TOO_MUCH, dtype=torch.uint8))
     kind, message = fail(worker, recipe)
-    assert kind is WorkerLost
+    assert kind is MachineFault
     assert message.startswith("out of memory: ")
     assert str(TOO_MUCH) in message
 
@@ -150,7 +163,7 @@ def test_held_out_scores_are_of_the_held_out_tasks(make_plan: MakePlan, small_ta
     held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
     worker, recipe = stand(make_plan(held_out=held_out))
     found = [[score.task_hash for score in worker.score(recipe, which)[0]] for which in (False, True)]
-    assert found == [worker.ready.tasks, worker.ready.held_out]
+    assert found == [worker.ready.tasks, [goal.hash for goal in worker.ready.held_out]]
     assert len({*found[0], *found[1]}) == 4
     _, seconds = worker.score(recipe, held_out=True)
     assert seconds.load > 0
@@ -207,5 +220,9 @@ def test_what_a_library_raises_while_mining_costs_the_process(
     for method in ((TransformersEngine, "load"), (module, "mine")):
         with monkeypatch.context() as patch:
             patch.setattr(*method, raising(RuntimeError("boom")))
-            with pytest.raises(WorkerLost, match="RuntimeError: boom"):
+            with pytest.raises(WorkerLost, match="RuntimeError: boom") as lost:
+                worker.mine(recipe, ["task"], WANTED)
+            assert type(lost.value) is WorkerLost
+            patch.setattr(*method, raising(MemoryError()))
+            with pytest.raises(MachineFault, match="out of memory"):
                 worker.mine(recipe, ["task"], WANTED)

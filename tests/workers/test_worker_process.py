@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, within
+from processes import alive, light_order, within
 
 from recipesearch import errors
-from recipesearch.plan import Plan
 from recipesearch.workers.supervisor import Supervised
 
 # A Worker that raises what the recipe says, and notes that it was closed.
@@ -19,12 +18,12 @@ LIGHT_WORKER = """
 import os, sys
 from pathlib import Path
 from recipesearch import errors
-from recipesearch.workers import process
+from recipesearch.workers import worker_process
 
 class Light:
     ready = "its conditions"
 
-    def __init__(self, plan, parents):
+    def __init__(self, order):
         {at_start}
 
     def score(self, recipe, held_out):
@@ -40,9 +39,9 @@ class Light:
     def __exit__(self, *_):
         Path(sys.argv[0]).write_text("closed")
 
-process.Worker = Light
+worker_process.Worker = Light
 sys.argv = [{note!r}, sys.argv[1]]
-process.main()
+worker_process.main()
 """
 
 Open = Callable[..., Supervised]
@@ -54,12 +53,12 @@ def note(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_process(cache: Path, light_plan: Plan, note: Path) -> Open:
+def open_process(cache: Path, note: Path) -> Open:
     """A function (what Worker does at its start) -> Supervised."""
 
     def make(at_start: str = "pass") -> Supervised:
         code = LIGHT_WORKER.format(at_start=at_start, note=str(note))
-        return Supervised(light_plan, {}, [sys.executable, "-c", code])
+        return Supervised(light_order(), [sys.executable, "-c", code])
 
     return make
 
@@ -99,12 +98,15 @@ def test_only_a_lost_worker_is_replaced(open_process: Open, note: Path) -> None:
                 ask(worker, kind)
         assert ask(worker, "score")[1] == process
         assert not note.exists()
-        with pytest.raises(errors.WorkerLost):
-            ask(worker, "WorkerLost")
-        assert "WorkerLost: so it is\nand more" in worker.log.read_text(), (
-            "whole, before the process is ended"
-        )
-        assert ask(worker, "score")[1] != process
+        for kind in ("WorkerLost", "MachineFault"):
+            with pytest.raises(errors.WorkerLost) as lost:
+                ask(worker, kind)
+            assert type(lost.value) is getattr(errors, kind)
+            assert f"{kind}: so it is\nand more" in worker.log.read_text(), (
+                "whole, before the process is ended"
+            )
+            assert ask(worker, "score")[1] != process
+            process = ask(worker, "score")[1]
 
 
 def test_an_answer_that_cannot_be_sent_costs_the_candidate(open_process: Open, note: Path) -> None:

@@ -9,9 +9,11 @@ pytest.importorskip("torch")
 pytest.importorskip("peft")
 pytest.importorskip("trl")
 
-from recipesearch.errors import PlanError, WorkerLost
+from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import worker_order
+from recipesearch.errors import MachineFault, PlanError, StudyError, TrialFailed, WorkerLost
 from recipesearch.mutation.bred import keep
-from recipesearch.mutation.breeder import Breeder, Elite, Means
+from recipesearch.mutation.breeder import Breeder, Elite, Means, recipes_of
 from recipesearch.mutation.training import train
 from recipesearch.parents.identify import adapted, identify, read_recipe
 from recipesearch.plan import ObjectivePlan
@@ -19,7 +21,7 @@ from recipesearch.recipe import Parent, Recipe, Slice, Source, freeze
 from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.mutants import Mutants
-from recipesearch.study.storage import open_storage
+from recipesearch.study.storage import Database
 from recipesearch.workers.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,9 +34,9 @@ class Counted:
     def __init__(self):
         self.workers, self.scores, self.trainings = 0, 0, 0
 
-    def worker(self, plan, parents):
+    def worker(self, order):
         self.workers += 1
-        worker = Worker(plan, parents)
+        worker = Worker(order)
         score = worker.score
 
         def counted(*arguments):
@@ -60,10 +62,10 @@ def plan(make_plan, small_tasks):
 
 
 @pytest.fixture
-def engine(plan):
-    engine = open_storage(plan.storage_url).engine
-    yield engine
-    engine.dispose()
+def database(plan):
+    database = Database(plan.storage_url)
+    yield database
+    database.engine.dispose()
 
 
 @pytest.fixture
@@ -72,8 +74,8 @@ def counted():
 
 
 @pytest.fixture
-def breeder(plan, engine, counted):
-    return Breeder(plan, Means(engine, counted.worker, counted.train))
+def breeder(plan, database, counted):
+    return Breeder(plan, Means(database, counted.worker, counted.train))
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +93,15 @@ def elite(family):
     return Elite.of(merge(*family.values()), 3, "knee")
 
 
-def mined(breeder, plan, family, elite):
+def mined(breeder, plan, elite):
     """The mutation of an elite, and its pairs by a live model."""
     mutation = breeder.mutation(elite, plan.mutation)
-    with Worker(plan, family) as worker:
+    with Worker(worker_order(preflight(plan))) as worker:
         return mutation, breeder.mine(mutation, worker)
 
 
-def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counted, breeder, family, elite):
-    mutation, preferences = mined(breeder, plan, family, elite)
+def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, database, counted, breeder, elite):
+    mutation, preferences = mined(breeder, plan, elite)
     assert len(preferences.pairs) == 16
     assert not breeder.is_trained(mutation)
     (bred,) = breeder.breed([(mutation, preferences)])
@@ -107,8 +109,8 @@ def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counte
 
     folder = plan.bred / mutation.key
     assert bred.parent == adapted(elite.parent, folder)
-    row = Mutants(engine).get(mutation.key)
-    assert row == bred.mutant == Mutants(engine).of("study")[0]
+    row = Mutants(database).get(mutation.key)
+    assert row == bred.mutant == Mutants(database).of("study")[0]
     assert (row.study, row.trial, row.source) == ("study", 3, elite.parent.digest)
     assert row.digest == bred.parent.digest
     record = row.record
@@ -121,7 +123,7 @@ def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counte
     assert row.accepted == row.reason.startswith("better")
 
     assert breeder.is_trained(mutation)
-    (again,) = Breeder(plan, Means(engine, counted.worker, counted.train)).breed([(mutation, None)])
+    (again,) = Breeder(plan, Means(database, counted.worker, counted.train)).breed([(mutation, None)])
     assert again == bred
     assert counted.all == (1, 2, 1), "nothing was started"
 
@@ -131,31 +133,31 @@ def test_a_mutant_is_bred_written_down_and_never_made_twice(plan, engine, counte
 
 
 def test_what_was_killed_between_training_and_gate_goes_on_with_the_gate(
-    plan, engine, counted, breeder, family, elite
+    plan, database, counted, breeder, elite
 ):
-    mutation, preferences = mined(breeder, plan, family, elite)
+    mutation, preferences = mined(breeder, plan, elite)
 
     def killed(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Breeder(plan, Means(engine, killed, counted.train)).breed([(mutation, preferences)])
-    assert Mutants(engine).get(mutation.key) is None
+        Breeder(plan, Means(database, killed, counted.train)).breed([(mutation, preferences)])
+    assert Mutants(database).get(mutation.key) is None
     assert breeder.is_trained(breeder.mutation(elite, plan.mutation)), "found by its key alone"
     (bred,) = breeder.breed([(mutation, None)])
     assert counted.all == (1, 2, 1)
-    assert Mutants(engine).get(mutation.key) == bred.mutant
+    assert Mutants(database).get(mutation.key) == bred.mutant
 
 
 def test_scores_that_the_study_has_paid_for_are_not_paid_for_again(
-    plan, engine, counted, breeder, family, elite, small_tasks
+    plan, database, counted, breeder, elite, small_tasks
 ):
     """The source's are the winning trial's own; and a task that the gate only watches is new for both."""
     recipe = elite.parent.source
-    with Worker(plan, family) as worker:
-        ledger = Ledger(engine, worker.ready.conditions)
+    with Worker(worker_order(preflight(plan))) as worker:
+        ledger = Ledger(database, worker.ready.conditions)
         ledger.commit(recipe.digest, to_yaml(recipe, lambda p: p.reference, {}), *worker.score(recipe))
-    mutation, preferences = mined(breeder, plan, family, elite)
+    mutation, preferences = mined(breeder, plan, elite)
     (bred,) = breeder.breed([(mutation, preferences)])
     assert counted.scores == 1, "the mutant's"
     assert len(bred.mutant.record["changes"]) == 2
@@ -164,7 +166,7 @@ def test_scores_that_the_study_has_paid_for_are_not_paid_for_again(
     section = plan.mutation.model_copy(update={"monitor": tuple(watched)})
     other = breeder.mutation(elite, section)
     assert other.key == mutation.key, "it decides no adapter"
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sa.text("delete from recipesearch_mutants"))
     (bred,) = breeder.breed([(other, None)])
     names = [change["name"] for change in bred.mutant.record["changes"]]
@@ -172,12 +174,12 @@ def test_scores_that_the_study_has_paid_for_are_not_paid_for_again(
     assert (counted.scores, counted.trainings) == (3, 1)
 
 
-def test_several_mutants_are_judged_by_one_worker(plan, engine, counted, breeder, family):
+def test_several_mutants_are_judged_by_one_worker(plan, database, counted, breeder, family):
     elites = [
         Elite.of(merge(*family.values(), weights=w), n, "knee")
         for n, w in enumerate(((0.6, 0.4), (0.5, 0.5)))
     ]
-    pairs = [mined(breeder, plan, family, elite) for elite in elites]
+    pairs = [mined(breeder, plan, elite) for elite in elites]
     bred = breeder.breed(pairs)
     assert counted.all == (1, 4, 2)
     assert [b.elite for b in bred] == elites
@@ -186,44 +188,76 @@ def test_several_mutants_are_judged_by_one_worker(plan, engine, counted, breeder
 
 
 def test_a_mutant_that_cannot_be_scored_is_turned_away_and_the_others_are_judged(
-    plan, engine, counted, breeder, family, elite
+    plan, database, counted, breeder, elite
 ):
     """Candidates fail, studies do not: weights that are no numbers are the mutant's own fault."""
     broken = breeder.mutation(elite, plan.mutation.model_copy(update={"learning_rate": 1e30}))
-    other, preferences = mined(breeder, plan, family, elite)
+    other, preferences = mined(breeder, plan, elite)
     first, second = breeder.breed([(broken, preferences), (other, preferences)])
     assert not first.mutant.accepted
     assert first.mutant.reason.startswith("failed: non-finite")
     assert first.mutant.record["changes"] == []
     assert len(second.mutant.record["changes"]) == 2
-    assert Mutants(engine).get(broken.key) == first.mutant, "and it is not tried again"
+    assert Mutants(database).get(broken.key) == first.mutant, "and it is not tried again"
 
 
-def test_a_source_that_cannot_be_scored_is_no_decision_on_its_mutant(plan, engine, counted, family, elite):
+@pytest.fixture
+def failing(counted):
+    """A function (failure, parent) -> a function that opens workers which fail on that parent alone."""
+
+    def make(failure, parent):
+        def open_worker(order):
+            worker = counted.worker(order)
+            score = worker.score
+            alone = recipes_of(parent, order.engine.dtype)[-1].digest
+
+            def score_others(recipe, *rest):
+                if recipe.digest == alone:
+                    raise failure
+                return score(recipe, *rest)
+
+            worker.score = score_others
+            return worker
+
+        return open_worker
+
+    return make
+
+
+@pytest.mark.parametrize("kind", [TrialFailed, WorkerLost, MachineFault])
+def test_a_source_that_cannot_be_scored_is_no_decision_on_its_mutant(
+    plan, database, counted, elite, failing, kind
+):
     """Its score in the search says that it can: what kept it from a watched task may pass."""
-
-    def open_worker(plan, parents):
-        worker = counted.worker(plan, parents)
-        worker.score = fail
-        return worker
-
-    def fail(*_):
-        raise WorkerLost("out of memory")
-
-    breeder = Breeder(plan, Means(engine, open_worker, counted.train))
-    mutation, preferences = mined(breeder, plan, family, elite)
-    with pytest.raises(WorkerLost):
+    open_worker = failing(kind("so it is"), elite.parent)
+    breeder = Breeder(plan, Means(database, open_worker, counted.train))
+    mutation, preferences = mined(breeder, plan, elite)
+    with pytest.raises(StudyError, match="source of a mutant could not be scored: so it is; run again"):
         breeder.breed([(mutation, preferences)])
-    assert Mutants(engine).get(mutation.key) is None
+    assert Mutants(database).get(mutation.key) is None
 
 
-def test_a_plan_without_a_preference_split_breeds_nothing(make_plan, engine, counted, elite):
+def test_a_machine_that_fails_is_no_decision_on_a_mutant(plan, database, counted, elite, failing):
+    """By the failure's class, whatever its words: the next run judges the mutant."""
+    breeder = Breeder(plan, Means(database, counted.worker, counted.train))
+    mutation, preferences = mined(breeder, plan, elite)
+    mutant = breeder.trained(mutation, preferences)
+    means = Means(database, failing(MachineFault("a broken fan"), mutant), counted.train)
+    with pytest.raises(StudyError, match="a mutant could not be judged: a broken fan; run again"):
+        Breeder(plan, means).breed([(mutation, None)])
+    assert Mutants(database).get(mutation.key) is None
+    means = Means(database, failing(WorkerLost("hang: in words alone"), mutant), counted.train)
+    (bred,) = Breeder(plan, means).breed([(mutation, None)])
+    assert bred.mutant.reason == "failed: hang: in words alone"
+
+
+def test_a_plan_without_a_preference_split_breeds_nothing(make_plan, database, counted, elite):
     plan = make_plan(mutation=SETTINGS)
     with pytest.raises(PlanError, match="name its items under 'preference'"):
-        Breeder(plan, Means(engine, counted.worker, counted.train)).mutation(elite, plan.mutation)
+        Breeder(plan, Means(database, counted.worker, counted.train)).mutation(elite, plan.mutation)
 
 
-def test_the_seed_and_the_key_follow_from_the_elite_and_the_plan(plan, engine, breeder, elite, family):
+def test_the_seed_and_the_key_follow_from_the_elite_and_the_plan(plan, database, breeder, elite, family):
     one = breeder.mutation(elite, plan.mutation)
     assert breeder.mutation(elite, plan.mutation) == one
     other = breeder.mutation(Elite.of(merge(*family.values(), weights=(0.5, 0.5)), 3, "knee"), plan.mutation)
