@@ -21,11 +21,38 @@ from recipesearch.zoo import build_zoo
 from recipesearch.zoo.definition import FILES
 
 ITEMS = 40
+ROOT = Path(__file__).parent
+
+
+# Folders whose tests need a model, a heavy package or a process of their own; fixtures that need one.
+HEAVY_FOLDERS = {"engines", "merging", "mutation", "scoring", "workers", "zoo"}
+HEAVY_FIXTURES = {"zoo", "postgres", "random_llama", "stock_merge", "one_thread"}
+# Of these folders, what needs none.
+LIGHT_FILES = {"test_gate.py", "test_preferences.py", "test_instant.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The drill first: it is one test of minutes, and near the end pytest-xdist's other worker would wait."""
+    """Marks what is heavy. The drill comes first: near the end the other xdist worker would wait for minutes."""
+    for item in items:
+        if _in_heavy_folder(item.path) or HEAVY_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.heavy)
     items.sort(key=lambda item: item.path.name != "test_drill.py")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without heavy tests their files are not even imported: torch alone takes seconds."""
+    wanted = str(config.getoption("markexpr"))
+    return True if "not (heavy" in wanted and _in_heavy_folder(collection_path) else None
+
+
+def _in_heavy_folder(path: Path) -> bool:
+    folder = path.relative_to(ROOT).parts[:1] if path.is_relative_to(ROOT) else ()
+    return (
+        set(folder) <= HEAVY_FOLDERS
+        and bool(folder)
+        and path.suffix == ".py"
+        and path.name not in LIGHT_FILES
+    )
 
 
 @pytest.fixture(scope="session")
@@ -116,21 +143,65 @@ def small_tasks(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return found
 
 
+@pytest.fixture(scope="session")
+def paper_parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Three folders with the files and shapes of tiny Llamas of random numbers: enough without a live model."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("paper")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 4,
+        "intermediate_size": 4,
+        "num_hidden_layers": 4,
+        "vocab_size": 8,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": False,
+    }
+    shapes = {"model.embed_tokens.weight": (8, 4), "model.norm.weight": (4,), "lm_head.weight": (8, 4)}
+    for layer in range(4):
+        stem = f"model.layers.{layer}"
+        shapes |= {f"{stem}.self_attn.{name}_proj.weight": (4, 4) for name in "qkvo"}
+        shapes |= {f"{stem}.mlp.{name}_proj.weight": (4, 4) for name in ("gate", "up", "down")}
+        shapes |= {f"{stem}.{name}_layernorm.weight": (4,) for name in ("input", "post_attention")}
+    for seed, name in enumerate(("base", "math", "lang")):
+        chance = np.random.default_rng(seed)
+        tensors = {key: chance.normal(size=shape).astype("float32") for key, shape in shapes.items()}
+        (folder / name).mkdir()
+        save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
+        (folder / name / "config.json").write_text(json.dumps(config))
+    return {name: str(folder / name) for name in ("base", "math", "lang")}
+
+
 PlanMaker = Callable[..., Plan]
 
 
 @pytest.fixture
 def make_plan(small_tasks: dict[str, str], tmp_path: Path) -> PlanMaker:
-    """A function that writes a small study file into the test's folder and loads it."""
+    """A function that writes a small study file over the zoo into the test's folder and loads it."""
+    return _maker({"math": "zoo:math", "lang": "zoo:lang"}, small_tasks, tmp_path)
 
+
+@pytest.fixture
+def make_paper_plan(paper_parents: dict[str, str], tmp_path: Path) -> PlanMaker:
+    """The same over paper parents, with tasks that only an InstantWorker answers."""
+    parents = {name: paper_parents[name] for name in ("math", "lang")}
+    tasks = {f"{task}_search": f"{task}_search.yaml" for task in ("addition_b", "reading_b")}
+    return _maker(parents, tasks, tmp_path)
+
+
+def _maker(parents: dict[str, str], tasks: dict[str, str], tmp_path: Path) -> PlanMaker:
     def make(name: str = "study", **changes: Any) -> Plan:
         raw: dict[str, Any] = {
             "name": name,
-            "parents": {"math": "zoo:math", "lang": "zoo:lang"},
+            "parents": parents,
             "space": {"weights": {"methods": ["linear", "slerp"], "layer_groups": 2}},
             "objectives": [
-                {"task": small_tasks["addition_b_search"], "metric": "exact_match"},
-                {"task": small_tasks["reading_b_search"], "metric": "exact_match"},
+                {"task": tasks["addition_b_search"], "metric": "exact_match"},
+                {"task": tasks["reading_b_search"], "metric": "exact_match"},
             ],
             "search": {"sampler": "nsga2", "population": 4, "trials": 12, "seed": 1},
             "engine": {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64},

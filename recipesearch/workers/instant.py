@@ -32,9 +32,16 @@ class InstantWorker:
     """
 
     def __init__(self, order: WorkerOrder) -> None:
-        engine, template = order.engine, order.engine.chat_template
-        self._parents = order.parents
-        conditions = Conditions("instant", "cpu", 1, engine.batch_size, "1", engine.dtype, template)
+        engine, self._parents = order.engine, order.parents
+        conditions = Conditions(
+            "instant",
+            "cpu",
+            engine.threads or 1,
+            engine.batch_size,
+            "1",
+            engine.dtype,
+            engine.chat_template,
+        )
         self.ready = Ready(conditions, _hashed(order.goals), _hashed(order.held_out))
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
@@ -85,7 +92,10 @@ def _mean(values: Sequence[float]) -> Measurement:
 
 
 def _hashed(goals: Sequence[Goal]) -> tuple[Goal, ...]:
-    return tuple(replace(goal, hash=hashlib.sha256(goal.task.encode()).hexdigest()[:32]) for goal in goals)
+    """Goals with a hash for each task: of the task's name, wherever its file would be."""
+    names = [goal.task.rpartition("/")[2] for goal in goals]
+    hashes = [hashlib.sha256(name.encode()).hexdigest()[:32] for name in names]
+    return tuple(replace(goal, hash=task) for goal, task in zip(goals, hashes, strict=True))
 
 
 def _unit(*names: str) -> float:
