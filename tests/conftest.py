@@ -32,7 +32,7 @@ LIGHT_FILES = {"test_gate.py", "test_preferences.py", "test_instant.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is heavy. The drill comes first: near the end the other xdist worker would wait for minutes."""
+    """Marks what is heavy. The drill comes first: the other worker does the rest meanwhile."""
     for item in items:
         if _in_heavy_folder(item.path) or HEAVY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.heavy)
@@ -145,7 +145,7 @@ def small_tasks(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture(scope="session")
 def paper_parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Three folders with the files and shapes of tiny Llamas of random numbers: enough without a live model."""
+    """Three folders with files and shapes of tiny Llamas of random numbers: enough without a live model."""
     import numpy as np
     from safetensors.numpy import save_file
 

@@ -177,6 +177,7 @@ def winner(checked: Preflight, results: Any, folder: Path, **keys: Any) -> Path:
     return export(checked, results, results.knee(), folder, **keys)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["union", "base"])
 def test_a_search_its_export_and_the_proof(
     plan_of: MakePlan, lang: Path, tmp_path: Path, source: str
@@ -216,6 +217,7 @@ def test_aligned_to_the_base_a_study_is_that_of_the_same_tokens(plan_of: MakePla
     assert [dict(row.genome) for row in one.rows] == [dict(row.genome) for row in other.rows]
 
 
+@pytest.mark.long
 def test_an_interrupted_study_resumes_and_a_portable_export_holds(
     plan_of: MakePlan, lang: Path, tmp_path: Path
 ) -> None:

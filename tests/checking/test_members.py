@@ -183,6 +183,7 @@ def test_an_era_whose_space_is_used_up_is_followed_by_the_next(make_plans: MakeP
     assert len(last.scored) == 5
 
 
+@pytest.mark.long
 def test_a_two_step_winner_is_exported_with_its_ancestor_and_rebuilt_by_stock_alone(
     make_plans: MakePlans, tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ def test_paths_are_parents_of_the_era_after(make_plans: MakePlans) -> None:
     assert len(results.scored) == 5
 
 
+@pytest.mark.long
 def test_an_aligned_winner_is_a_parent_of_one_vocabulary(make_aligned: MakePlans, tmp_path: Path) -> None:
     """The hybrid of 2403.13187: one of its parents has more tokens than the others."""
     plans = make_aligned("base")

@@ -231,7 +231,9 @@ def test_front_page_is_written(command: Command, study: Path, tmp_path: Path) ->
     assert (tmp_path / "front.html").read_text().startswith("<!")
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143)]
+)
 def test_interrupted_commands_keep_their_work(make_plan: MakePlan, sign: signal.Signals, code: int) -> None:
     plan = make_plan(search={"trials": 500, "population": 4, "seed": 1})
     words = [sys.executable, "-m", "recipesearch", "run", str(plan.folder / "study.yaml")]

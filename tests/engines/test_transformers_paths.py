@@ -109,6 +109,7 @@ def test_the_list_of_layer_types_follows_the_path(mixed, answers, tmp_path):
     assert given == answers(TransformersEngine([parent], parent, "float32", threads=1).lm)
 
 
+@pytest.mark.long
 def test_stock_mergekit_fails_on_the_list_and_not_with_a_stub_for_its_base(mixed, tmp_path):
     """Should mergekit mend that, this test says so: exports then need no stub."""
     recipe = path((mixed["a"], 0, 4), (mixed["b"], 3, 4))

@@ -688,7 +688,7 @@ def in_two_ranks(parents, recipes, asked, environment, folder):
     return pickle.loads((folder / "said").read_bytes())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="each rank wants a core of its own")
 def test_two_ranks_answer_as_one(environment, engine, family, poisoned, average, task_vectors, ask, tmp_path):
     """Each rank merges whole tensors and keeps its share; what fails there fails here, and is mended."""

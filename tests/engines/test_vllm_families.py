@@ -11,6 +11,8 @@ pytest.importorskip("transformers")
 from recipesearch.scoring.scorer import Scorer  # noqa: E402
 from recipesearch.scoring.tasks import load_tasks  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-3  # of a log-likelihood; the measured differences are below 5e-5
 AGREEMENT = 0.995  # of all items
 FAMILIES = [

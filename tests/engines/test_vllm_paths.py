@@ -11,6 +11,8 @@ from recipesearch.parents.shapes import shapes
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.search.run import run
 
+pytestmark = pytest.mark.long
+
 DEPTH = 8
 LAYERS = {"layers": {"encoding": "slices", "slices": 2, "depth": [2, DEPTH], "scale": [0.6, 1.4]}}
 ENGINE = {"kind": "vllm", "dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64}

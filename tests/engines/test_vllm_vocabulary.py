@@ -17,6 +17,8 @@ from recipesearch.exporting.export import export
 from recipesearch.exporting.verify import verify
 from recipesearch.search.run import run
 
+pytestmark = pytest.mark.long
+
 UNION = {"source": "union", "pad_to_multiple_of": 8, "tokens": {"new": {"source": {"kind": "zero"}}}}
 ENGINE = {"dtype": "float32", "device": "cpu", "threads": 1, "batch_size": 64}
 

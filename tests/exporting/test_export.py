@@ -92,6 +92,7 @@ def rebuilt(recipe: Recipe, folder: Path) -> int:
     return require_equal(merger(recipe.parents()).stream(recipe), folder)
 
 
+@pytest.mark.long
 def test_the_command_on_the_card_rebuilds_a_winner_over_an_adapter(won: Won, tmp_path: Path) -> None:
     recipe = won.export(tmp_path / "out")
     (command,) = re.findall(r"## Rebuild\n\n```\n(.+)\n```", (tmp_path / "out" / "README.md").read_text())
@@ -99,6 +100,7 @@ def test_the_command_on_the_card_rebuilds_a_winner_over_an_adapter(won: Won, tmp
     assert rebuilt(won.recipe, recipe.parent / "model") == 39
 
 
+@pytest.mark.long
 def test_the_command_that_verify_prints_for_a_recipe_with_an_adapter_works(won: Won, tmp_path: Path) -> None:
     """A file that somebody has written: there is no script beside it."""
     file = tmp_path / "mine.yaml"

@@ -195,7 +195,6 @@ def printed_commands(family, tmp_path_factory):
         yield {method: pool.submit(rebuild, method) for method in COMMANDED}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", COMMANDED)
 def test_the_printed_command_rebuilds_the_same_bits(method, printed_commands):
     recipe, output = printed_commands[method].result()

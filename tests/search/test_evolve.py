@@ -189,7 +189,7 @@ def test_running_again_does_nothing_twice(evolved: Evolved) -> None:
 
 @pytest.mark.parametrize(
     "at",
-    [("mine", 1), ("gate", 1), ("score", 14)],
+    [pytest.param(("mine", 1), marks=pytest.mark.long), ("gate", 1), ("score", 14)],
     ids=lambda at: f"{at[0]}{at[1]}",
 )
 def test_a_loop_that_was_cut_short_ends_as_if_it_was_not(
@@ -202,6 +202,7 @@ def test_a_loop_that_was_cut_short_ends_as_if_it_was_not(
     assert summary(plans) == summary(evolved[0])
 
 
+@pytest.mark.long
 def test_a_winner_of_mutants_is_rebuilt_by_stock_tools(evolved: Evolved, tmp_path: Path) -> None:
     """An export that lies elsewhere, with the study's own files gone: the bundle alone is enough."""
     plans, _ = evolved

@@ -122,6 +122,7 @@ def tasks(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_hybrid_runs_as_its_file_has_it_and_its_winner_is_proven(stand_ins, tasks, tmp_path):
     study = shutil.copy(STUDIES / "evollm_jp_hybrid.yaml", tmp_path)
     names = {name: f"parents.{name}={stand_ins / name}" for name in ("base", "japanese", "math", "abel")}

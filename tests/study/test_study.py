@@ -347,10 +347,10 @@ def test_parents_in_another_order_are_another_study(
 
 
 def test_a_space_that_is_used_up_still_gets_its_held_out_scores(
-    make_paper_plan: MakePlan, small_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    make_paper_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recipesearch.study.study._REPEATS_IN_A_ROW", 20)
-    held_out = [small_tasks["addition_b_held_out"], small_tasks["reading_b_held_out"]]
+    held_out = ["addition_b_held_out.yaml", "reading_b_held_out.yaml"]
     space = {"weights": {"methods": ["karcher"], "parents": "subset"}}
     plan = make_paper_plan(space=space, held_out=held_out, search={"trials": 50, "population": 4})
     with pytest.raises(StudyError, match="used up after 3 recipes"):

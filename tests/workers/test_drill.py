@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_the_fault_drill_passes(zoo: Path) -> None:
     """A crash, a hang, no memory and a broken stream cost one trial each, and nothing is left behind."""

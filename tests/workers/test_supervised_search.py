@@ -61,7 +61,6 @@ def marked() -> list[int]:
     return [process for process in found if alive(process)]
 
 
-@pytest.mark.slow
 def test_a_process_of_its_own_makes_the_same_study(
     make_plan: MakePlan, small_tasks: dict[str, str], cache_with_zoo: Path
 ) -> None:
@@ -75,7 +74,6 @@ def test_a_process_of_its_own_makes_the_same_study(
     assert list((cache_with_zoo / "workers").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_worker_killed_from_outside_costs_one_trial(make_plan: MakePlan) -> None:
     killed = []
 
@@ -100,7 +98,6 @@ def run_on_the_command_line(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> int:
     return cli._run()
 
 
-@pytest.mark.slow
 def test_a_run_in_which_too_much_fails_pauses_and_goes_on_later(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
