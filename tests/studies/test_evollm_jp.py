@@ -21,6 +21,7 @@ from recipesearch.export.verify import verify  # noqa: E402
 from recipesearch.plan import load_plans  # noqa: E402
 from recipesearch.search import run as search  # noqa: E402
 from recipesearch.study.results import open_results  # noqa: E402
+from recipesearch.study.storage import Database  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,13 +138,13 @@ def test_the_hybrid_runs_as_its_file_has_it_and_its_winner_is_proven(stand_ins, 
     ]
     plans = load_plans(Path(study), overrides)
     results = run_here(plans)
-    _, weights = open_results(plans[0].storage_url, plans[0].name)
+    _, weights = open_results(Database(plans[0].storage_url), plans[0].name)
     assert len(weights.scored) == len(results.scored) == 8
     alone = {row.seed: row.values[0].value for row in weights.scored if row.seed}
     assert alone["parent japanese"] == 0.5, "right once, in Japanese"
     assert alone["parent math"] == 0.0, "right, in English"
     assert all(row.held_out is not None for row in results.front)
-    checked = open_preflight(plans[1])
+    checked = open_preflight(plans[1], results.database)
     scaled = [row for row in results.scored if not row.seed]
     assert scaled, "the sampler's own paths"
     assert all(3 <= len(checked.space.express(row.genome).path) <= 6 for row in results.scored)
