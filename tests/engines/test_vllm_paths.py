@@ -2,9 +2,9 @@
 
 import pytest
 
-from recipesearch.check.alignment import live_donor
 from recipesearch.check.preflight import preflight
 from recipesearch.check.shapes import shapes
+from recipesearch.check.worker_order import live_donor
 from recipesearch.engines.opening import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
@@ -33,7 +33,7 @@ def test_paths_of_depth_2_to_8_answer_as_in_transformers(make_plan, paths, answe
     plan = make_plan(space=LAYERS, engine=ENGINE)
     checked = preflight(plan)
     parents = tuple(checked.pool.parents.values())
-    donor = live_donor(plan, checked.pool.parents)
+    donor = live_donor(plan, checked.parents)
     engine = open_engine(plan.engine, parents, donor)
     reference = open_engine(plan.engine.model_copy(update={"kind": "transformers"}), parents, parents[0])
     first = answers(engine.load(paths[0]))
