@@ -17,6 +17,7 @@ import yaml
 from recipesearch.analysis.generations import Convergence
 from recipesearch.plan import Plan, load_plan
 from recipesearch.study.results import open_results
+from recipesearch.study.storage import Database
 
 MakePlan = Callable[..., Plan]
 Command = Callable[..., Any]
@@ -99,7 +100,7 @@ def test_export_merge_verify(command: Command, study: Path, tmp_path: Path) -> N
     )
     proof = json.loads(command("verify", recipe, "--json").out)
     assert proof["tensors"] == 39
-    _plan, results = open_results(load_plan(study).storage_url)
+    _plan, results = open_results(Database(load_plan(study).storage_url))
     best = results.best("addition_b_search.exact_match")
     assert best.values is not None
     assert list(proof["scores"].values()) == [value.value for value in best.values]
@@ -253,6 +254,6 @@ def test_interrupted_commands_keep_their_work(make_plan: MakePlan, sign: signal.
 
 def _scored(plan: Plan) -> int:
     try:
-        return len(open_results(plan.storage_url, plan.name)[1].scored)
+        return len(open_results(Database(plan.storage_url), plan.name)[1].scored)
     except Exception:  # not begun yet
         return 0

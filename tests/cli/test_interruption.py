@@ -26,8 +26,8 @@ def work(**_):
         time.sleep(0.5)  # longer than the repeat
         print("cleaned up", flush=True)
 
-import recipesearch.cli.app
-recipesearch.cli.app.app = work
+from recipesearch.cli import app, mutating, recipes, searching, sweeping, tracing, viewing
+app.app = work  # now that the commands are there
 cli.main()
 """
 

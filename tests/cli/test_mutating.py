@@ -24,8 +24,8 @@ SHORT = ["--set", "mutation.steps=3", "--set", "pairs=16", "--set", "samples=2"]
 
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipesearch.workers.supervisor.Supervised", Worker)
-    monkeypatch.setattr("recipesearch.mutation.training_process.train_apart", train)
+    monkeypatch.setattr("recipesearch.mutation.by_hand.Supervised", Worker)
+    monkeypatch.setattr("recipesearch.mutation.by_hand.train_apart", train)
 
 
 @pytest.fixture
@@ -67,11 +67,13 @@ def test_a_trial_is_mutated_and_the_reference_names_the_mutant(command: Command,
     assert "mining" not in again.err, "its adapter is there"
     assert again.out.splitlines()[-1] == data["reference"]
     assert "addition_b_search.exact_match" in again.out
-    verdict = "let in; better" if data["accepted"] else "turned away; "
+    verdict = "accepted; better" if data["accepted"] else "rejected; "
     assert verdict in " ".join(again.out.split())
     (told,) = json.loads(command("status", study, "--json").out)["mutants"]
     assert told == {"source": "trial 2 of study", "accepted": data["accepted"], "reason": data["reason"]}
-    assert "trial 2 of study" in command("status", study).out
+    shown = command("status", study).out
+    assert "trial 2 of study" in shown
+    assert ("accepted" if data["accepted"] else "rejected") in shown
 
     other = study.with_name("next.yaml")
     other.write_text(study.read_text())
@@ -162,7 +164,7 @@ def test_a_sweep_of_what_makes_no_other_mutant_is_refused(command: Command, stud
     """It would train one mutant twice."""
     done = command("mutate", study, "--trial", 2, "--sweep", "significance=0.01,0.05")
     assert done.code == 2
-    assert "--sweep significance: it makes no other mutant; known: kind, chosen" in done.err
+    assert "--sweep significance: this setting does not change the training; known: kind, chosen" in done.err
 
 
 @pytest.mark.parametrize("sweep", ["learning_rate", "learning_rate="])

@@ -338,12 +338,17 @@ def test_the_canary_is_asked_again_now_and_then(engine, family, average, answers
 def test_sixteen_bits_are_as_near_as_their_rounding(
     open_vllm, open_transformers, family, average, answers, furthest
 ):
-    """The canary allows for it: a right engine must open in them too."""
+    """The canary allows for it: a right engine must open in them too. A bfloat16 has eight bits, so a sum of
+    log-likelihoods is told to 2^-8 of itself."""
     recipe = average(family, (0, 1, 1))
     mine, theirs = (
         answers(opened(family, dtype="bfloat16").load(recipe)) for opened in (open_vllm, open_transformers)
     )
-    assert 1e-4 < furthest(mine, theirs) < 1
+    pairs = zip(mine.likelihoods, theirs.likelihoods, strict=True)
+    near = {"rel": 2**-6, "abs": 2**-4}
+    assert all(one == pytest.approx(other, **near) for (one, _), (other, _) in pairs)
+    assert mine.rolling == pytest.approx(theirs.rolling, **near)
+    assert furthest(mine, theirs) > 1e-4, "the answers of another precision"
 
 
 # -- random numbers
@@ -480,7 +485,7 @@ def test_the_users_options_reach_vllm(open_vllm, family):
 
 
 @pytest.mark.parametrize(
-    ("present", "cause"), [(False, "torch sees no GPU"), (True, "runs on cpu, not on cuda")]
+    ("present", "cause"), [(False, "torch finds no GPU"), (True, "runs on cpu, not on cuda")]
 )
 def test_a_gpu_is_refused_where_there_is_none_and_by_the_package_for_cpus(
     present, cause, environment, monkeypatch, family

@@ -1,13 +1,15 @@
 """Paths of different depth in one live vLLM engine: filled up with identities, they answer as they are."""
 
+from pathlib import Path
+
 import pytest
 
-from recipesearch.checking.alignment import live_donor
 from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import live_donor
 from recipesearch.engines.opening import open_engine
 from recipesearch.errors import RefusedInput, TrialFailed
 from recipesearch.merging.layered import require_movable
-from recipesearch.parents.shapes import shapes
+from recipesearch.parents.headers import read_checkpoint
 from recipesearch.recipe import Recipe, Slice, Source
 from recipesearch.search.run import run
 
@@ -35,7 +37,7 @@ def test_paths_of_depth_2_to_8_answer_as_in_transformers(make_plan, paths, answe
     plan = make_plan(space=LAYERS, engine=ENGINE)
     checked = preflight(plan)
     parents = tuple(checked.pool.parents.values())
-    donor = live_donor(plan, checked.pool.parents)
+    donor = live_donor(plan, checked.parents)
     engine = open_engine(plan.engine, parents, donor)
     reference = open_engine(plan.engine.model_copy(update={"kind": "transformers"}), parents, parents[0])
     first = answers(engine.load(paths[0]))
@@ -60,7 +62,7 @@ def test_a_layer_study_runs_and_every_candidate_is_scored(make_plan, environment
 
 def test_layers_of_other_kinds_than_the_live_models_are_refused(random_model, open_vllm):
     gemma = random_model("Gemma2", 0, True)
-    stated = shapes(gemma).config
+    stated = read_checkpoint(Path(gemma.source)).config
     published = {key: value for key, value in stated.items() if key != "layer_types"}
     for config in (stated, published):  # what is on the hub leaves the list out
         with pytest.raises(RefusedInput, match="layers are of several kinds"):

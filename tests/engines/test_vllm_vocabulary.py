@@ -10,8 +10,8 @@ pytest.importorskip("torch")
 
 from vocabularies import PLAIN, SPECIAL, respoken
 
-from recipesearch.checking.alignment import live_donor
 from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import live_donor
 from recipesearch.engines.opening import open_engine
 from recipesearch.exporting.export import export
 from recipesearch.exporting.verify import verify
@@ -50,7 +50,7 @@ def test_the_canary_sings_in_the_merged_vocabulary(plan: Any, ask: Any) -> None:
     """And recipes have the logits that transformers gives them, of new tokens too."""
     checked = preflight(plan)
     parents = tuple(checked.pool.parents.values())
-    donor = live_donor(plan, checked.pool.parents)
+    donor = live_donor(plan, checked.parents)
     engines = [
         open_engine(plan.engine.model_copy(update={"kind": kind}), parents, donor)
         for kind in ("vllm", "transformers")

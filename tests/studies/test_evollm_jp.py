@@ -21,6 +21,7 @@ from recipesearch.exporting.verify import verify  # noqa: E402
 from recipesearch.plan import load_plans  # noqa: E402
 from recipesearch.search import run as search  # noqa: E402
 from recipesearch.study.results import open_results  # noqa: E402
+from recipesearch.study.storage import Database  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,7 +139,7 @@ def test_the_hybrid_runs_as_its_file_has_it_and_its_winner_is_proven(stand_ins, 
     ]
     plans = load_plans(Path(study), overrides)
     results = run_here(plans)
-    _, weights = open_results(results.database, plans[0].name)
+    _, weights = open_results(Database(plans[0].storage_url), plans[0].name)
     assert len(weights.scored) == len(results.scored) == 8
     alone = {row.seed: row.values[0].value for row in weights.scored if row.seed}
     assert alone["parent japanese"] == 0.5, "right once, in Japanese"

@@ -78,6 +78,16 @@ def test_scores_of_another_engine_are_not_taken(
     assert len(calls) == 12
 
 
+def test_scores_of_another_gpu_are_not_taken(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/x.db")
+    one, other, old = (
+        Ledger(database, replace(CONDITIONS, device="cuda", gpu=gpu)) for gpu in ("NVIDIA H200", "L4", "")
+    )
+    one.commit("recipe", "yaml", [TaskScore("task", {"acc": Measurement(0.5, 0.1)}, {})], Seconds(0, 0))
+    assert set(one.metrics("recipe", ["task"])) == {"task"}
+    assert other.metrics("recipe", ["task"]) == old.metrics("recipe", ["task"]) == {}
+
+
 def test_every_key_has_one_row_and_every_item_is_kept(make_paper_plan: MakePlan) -> None:
     plan = make_paper_plan()
     results = run_here(plan)

@@ -174,6 +174,23 @@ def test_conditions_say_what_the_engine_is(make_plan: MakePlan) -> None:
     conditions = stand(make_plan(engine=ENGINE | {"batch_size": 17, "dtype": "bfloat16"}))[0].ready.conditions
     assert conditions.engine.startswith("transformers/cpu/threads=1/batch=17/mergekit ")
     assert (conditions.dtype, conditions.chat_template, conditions.options) == ("bfloat16", False, {})
+    assert conditions.gpu == ""
+
+
+def test_on_a_gpu_its_model_is_a_condition(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models of GPU give other bits."""
+    light = EnginePlan(**ENGINE)
+
+    def on_gpu(plan: EnginePlan, *parents: Any) -> Any:
+        engine = open_engine(light, *parents)
+        engine.device = "cuda"
+        return engine
+
+    monkeypatch.setattr(module, "open_engine", on_gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    conditions = stand(make_plan())[0].ready.conditions
+    assert (conditions.device, conditions.gpu) == ("cuda", "NVIDIA H200")
+    assert conditions.engine.startswith("transformers/cuda NVIDIA H200/threads=1/")
 
 
 @pytest.mark.parametrize(
