@@ -17,7 +17,8 @@ _CHUNK = 1 << 24
 def content_digest(checkpoint: Checkpoint) -> str:
     """Hex digest of a model's content: config, companion files and all tensors with their names.
 
-    Independent of the folder's location, its sharding and its metadata. Cached by the files' paths, sizes and
+    A tensor counts by its name, dtype, shape and bytes. Independent of the folder's location, sharding and
+    metadata. Cached by the files' paths, sizes and
     modification times, because reading a large model is slow.
     """
     files = sorted({header.file for header in checkpoint.tensors.values()})
