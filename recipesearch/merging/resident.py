@@ -90,9 +90,7 @@ class ResidentParents:
         return any(name in held for name in (weight.name, *(weight.aliases or ())))
 
     def stored_name(self, parent: Parent, weight: WeightInfo) -> str:
-        """The name under which ``LoadTensor`` finds a weight, which may be an alias or a
-        tied name; '' if none.
-        """
+        """The name under which ``LoadTensor`` finds a weight, perhaps an alias or tied name; '' if none."""
         held = self._held(parent)
         names = (weight.name, *(weight.aliases or ()), *(weight.tied_names or ()))
         return next((name for name in names if name in held), "")
