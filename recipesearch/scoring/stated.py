@@ -1,4 +1,4 @@
-"""What a task's file states, without its data: plans are checked where there is no hub."""
+"""Checks a goal against its task's file, without the task's data: works where there is no hub."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .tasks import find_entry
 
 
 def require_stated(goal: Goal) -> None:
-    """Raises PlanError unless the task is there and states the metric; its data is not looked at.
+    """Raises PlanError unless the task exists and declares the metric. Reads none of its data.
 
-    Of a task that is a Python class only the name is known.
+    For a task that is a Python class only the name is checked.
     """
     if goal.task.startswith(FUNCTION):
         load_function(goal.task)
@@ -35,13 +35,13 @@ def _config(spec: str) -> dict[str, Any]:
     path = find_entry(spec)
     try:
         config: dict[str, Any] = load_yaml(path)
-    except Exception as error:  # YAML's errors, and what a task's own Python raises
+    except Exception as error:  # YAML errors, and errors of the task's own Python
         raise PlanError(f"task '{spec}' cannot be loaded: {str(error).splitlines()[0]}") from error
     return config
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:
-    """As LoadedTask.metrics, from a task's configuration."""
+    """The metrics of a task's configuration, as in LoadedTask.metrics."""
     from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 
     kind = str(config.get("output_type", "generate_until"))
