@@ -1,17 +1,17 @@
-"""Every error that recipesearch raises on purpose, and the exit code each one ends a command with.
+"""Every error that recipesearch raises on purpose, and the exit code that a command ends with.
 
-    RecipeSearchError            1   (never raised itself)
+    RecipeSearchError            1   base class, never raised itself
     +-- PlanError                2   the study file, a recipe file or an argument is wrong
     +-- RefusedInput             3   a parent, a task or a recipe is unsafe or does not fit the others
-    +-- StudyError               4   the study or its storage needs attention: nothing was lost
-    |   +-- SpaceUsedUp              its space has no recipe left that was not tried
-    +-- VerificationFailed       5   a rebuilt model is not the one that was scored
-    +-- TrialFailed              3   one candidate failed; a study records the cause and goes on
-        +-- WorkerLost               and left its process in an unknown state
-            +-- MachineFault             a crash, a hang or no memory: no verdict on the candidate
+    +-- StudyError               4   the study or its storage needs attention; nothing was lost
+    |   +-- SpaceUsedUp              no recipe is left that has not been tried
+    +-- VerificationFailed       5   a rebuilt model differs from the model that was scored
+    +-- TrialFailed              3   one candidate failed; a study records the cause and continues
+        +-- WorkerLost               the failure left the worker process in an unknown state
+            +-- MachineFault             crash, hang or out of memory: no verdict on the candidate
 
-A message says what is wrong and what to do next, in one or two lines. Interrupted commands end with
-130 (Ctrl-C) or 143 (SIGTERM); their work is kept.
+A message gives the cause and the next step, in one or two lines. A command interrupted by Ctrl-C exits with
+130, one ended by SIGTERM with 143. The work done so far is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXIT_TERMINATED = 143
 
 
 class RecipeSearchError(Exception):
-    """Base of the tree: ``except RecipeSearchError`` catches what a user can mend."""
+    """Base class: ``except RecipeSearchError`` catches every error that a user can fix."""
 
     exit_code = 1
 
@@ -36,19 +36,19 @@ class PlanError(RecipeSearchError):
 
 
 class RefusedInput(RecipeSearchError):
-    """An input that is well formed but unsafe or incompatible with the others."""
+    """An input that is well formed but unsafe, or incompatible with the other inputs."""
 
     exit_code = 3
 
 
 class StudyError(RecipeSearchError):
-    """The study, its storage or its disk needs a person; everything committed is kept."""
+    """The study, its storage or its disk needs a user's attention. Everything committed is kept."""
 
     exit_code = 4
 
 
 class SpaceUsedUp(StudyError):
-    """The sampler finds no recipe any more that the study has not tried."""
+    """The sampler found no recipe that the study has not tried yet."""
 
 
 class VerificationFailed(RecipeSearchError):
@@ -58,21 +58,21 @@ class VerificationFailed(RecipeSearchError):
 
 
 class TrialFailed(RecipeSearchError):
-    """One candidate could not be scored. Becomes the trial's recorded cause, never a score."""
+    """One candidate could not be scored. The trial records the cause and gets no score."""
 
     exit_code = 3
 
 
 class WorkerLost(TrialFailed):
-    """One candidate failed in a way that leaves its process in an unknown state."""
+    """One candidate failed and left the worker process in an unknown state."""
 
 
 class MachineFault(WorkerLost):
-    """The process crashed, hung or ran out of memory: the machine's fault as likely as the candidate's."""
+    """The process crashed, hung or ran out of memory, which may not be the candidate's fault."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint that follows an unknown word: the nearest known one, else all of them."""
+    """A hint for an unknown word: the closest known word, or all known words if none is close."""
     choices = list(known)
     matches = difflib.get_close_matches(word, choices, n=1)
     return f"did you mean '{matches[0]}'?" if matches else f"known: {', '.join(choices)}"

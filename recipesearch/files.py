@@ -1,4 +1,4 @@
-"""Where derived files live, and how a file or folder appears complete or not at all."""
+"""The cache folder, and writing files and folders atomically: complete or absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<mark>\d+-\d*)\.[^.]+\.partial"
 
 
 def cache_dir() -> Path:
-    """``$RECIPESEARCH_CACHE``, else ``recipesearch`` in the user's cache folder. Safe to delete."""
+    """The cache folder, as an absolute path. It is safe to delete.
+
+    ``$RECIPESEARCH_CACHE`` if set, else ``recipesearch`` in the user's cache folder (``$XDG_CACHE_HOME`` or
+    ``~/.cache``).
+    """
     if explicit := os.environ.get("RECIPESEARCH_CACHE"):
         return Path(explicit).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -26,7 +30,10 @@ def cache_dir() -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole: temp file beside it, fsync, rename. On an error the old file stays."""
+    """Writes a file atomically: temporary file in the same folder, fsync, rename.
+
+    On an error the old file is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=_SUFFIX)
     try:
@@ -34,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes private files; these are results to share
+        os.chmod(name, 0o644)  # mkstemp creates private files, but results are shared
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -44,11 +51,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yields a temp folder that becomes ``target`` if the block succeeds, and vanishes if it does not.
+    """Yields a temporary folder that becomes ``target`` if the block succeeds and is removed if it fails.
 
-    Everything is synced before the rename, so that ``target`` is complete or absent, also after a crash.
-    Raises FileExistsError if ``target`` exists and is not empty. A folder left by a killed process keeps
-    its ``.partial`` name, is never read, and is removed when the next one is begun beside it.
+    All files are synced before the rename, so ``target`` is complete or absent even after a crash. Raises
+    FileExistsError if ``target`` exists and is not empty. A folder that a killed process leaves behind keeps
+    its ``.partial`` name and is never read. The next call for a target in the same parent folder removes it.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is not empty; name a new folder")
@@ -68,18 +75,21 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def remove_folder(target: Path) -> None:
-    """Removes a folder, if it is there: renamed first, so that a kill leaves no half of it under its name."""
+    """Removes a folder if it exists.
+
+    The folder is renamed first, so a kill in the middle never leaves half of it under its own name.
+    """
     gone = target.with_name(f"{_prefix(target)}gone{_SUFFIX}")
-    with suppress(OSError):  # it is not there, or somebody else's
+    with suppress(OSError):  # missing, or owned by another user
         os.replace(target, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path, *, locked: bool = False) -> None:
-    """Removes what killed processes of this host have left of whole folders and files in ``folder``.
+    """Removes the partial files and folders in ``folder`` that killed processes of this host have left.
 
-    Other hosts' stay, since nothing here knows whether their processes live; unless ``folder`` is ``locked``
-    by the caller, so that nobody else can be at work there.
+    Partial files of other hosts are kept, because their processes may still be running. ``locked`` removes
+    those too: the caller guarantees that no other process works in ``folder``.
     """
     for partial in folder.glob(f".*{_SUFFIX}"):
         if not locked and not _is_abandoned(partial.name):
@@ -100,7 +110,7 @@ def _is_abandoned(name: str) -> bool:
 
 
 def _host() -> str:
-    return socket.gethostname().replace(".", "_")  # dots part a partial folder's name
+    return socket.gethostname().replace(".", "_")  # dots separate the fields of a partial folder's name
 
 
 def _fsync(path: Path) -> None:

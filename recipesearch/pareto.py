@@ -1,4 +1,4 @@
-"""Dominance, front, hypervolume and knee: functions on arrays of losses, shape (points, objectives).
+"""Dominance, front, hypervolume and knee of arrays of losses, shape (points, objectives).
 
 Lower is better throughout; negate the values of an objective that is maximised.
 """

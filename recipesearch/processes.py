@@ -1,6 +1,6 @@
-"""Which process it is that owns something, and whether it still lives. Standard library only.
+"""Marks that identify a process, and whether a marked process is still running. Standard library only.
 
-Reads ``/proc``; where there is none (macOS) a number that is used again counts as the process that had it.
+Reads ``/proc``. Without it (macOS) a process number that was reused counts as the original process.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ _PROC = Path("/proc")
 
 
 def own_mark() -> str:
-    """This process's mark: its number and its start, since numbers are used again."""
+    """This process's mark, ``PID-START``: process number and start time, because numbers are reused."""
     fields = stat(os.getpid())
     return f"{os.getpid()}-{fields[19] if fields else ''}"
 
 
 def alive(mark: str) -> bool:
-    """Whether the process of a mark, one of this host, has not ended. A zombie has."""
+    """Whether the process with this mark is still running on this host. A zombie is not."""
     process, _, started = mark.partition("-")
     if _PROC.is_dir():
         fields = stat(int(process))
@@ -27,15 +27,18 @@ def alive(mark: str) -> bool:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
     return True
 
 
 def stat(process: int) -> list[str]:
-    """The fields of /proc/N/stat after the name: state, parent, group...; empty if there is no such."""
+    """The fields of ``/proc/N/stat`` after the name: state, parent, group and so on.
+
+    Empty if there is no such process.
+    """
     try:
-        # Bytes: a name is cut after fifteen of them, within a letter too.
+        # Read as bytes: a name is cut after 15 bytes, possibly inside a character.
         return os.fsdecode((_PROC / str(process) / "stat").read_bytes()).rpartition(")")[2].split()
     except OSError:
         return []

@@ -1,4 +1,4 @@
-"""The canary: one checkpoint's log-probabilities by transformers, to hold a live engine against."""
+"""The canary: one checkpoint's log-probabilities by transformers, for the self-test of a live engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 _TOKENS = 48
-# The largest mean difference between two right implementations; in 16 bits the logits are rounded.
+# The largest mean difference between two correct implementations. In 16 bits the logits are rounded.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
 
 
 class Canary:
-    """A checkpoint's answer to ``tokens``, ids spread over its vocabulary, the same in every run.
+    """A checkpoint's log-probabilities of ``tokens``: ids across its vocabulary, the same in every run.
 
-    ``tolerance`` is the error that an engine in this dtype may have.
+    ``tolerance`` is the largest error accepted for an engine in this dtype.
     """
 
     @torch.no_grad()
@@ -30,8 +30,8 @@ class Canary:
         self._expected = torch.log_softmax(logits, dim=-1).gather(1, ids[0, 1:, None])[:, 0].cpu()
         del model, logits
         if device.startswith("cuda"):
-            torch.cuda.empty_cache()  # the engine comes next, and measures what is free
+            torch.cuda.empty_cache()  # the engine starts next, and measures the free memory
 
     def error(self, logprobs: Sequence[float]) -> float:
-        """The mean absolute difference of the tokens' log-probabilities, the first token's aside."""
+        """The mean absolute difference of the tokens' log-probabilities. The first token has none."""
         return float((torch.tensor(logprobs) - self._expected[: len(logprobs)]).abs().mean())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """A live model. The attributes are what can move a score, beside recipe and task."""
+    """A live model. The attributes can affect a score, besides recipe and task."""
 
     device: str
     threads: int
@@ -26,25 +26,25 @@ class Engine(Protocol):
         """The live model behind lm-eval's interface; the same object for every recipe."""
 
     def load(self, recipe: Recipe) -> LM:
-        """Becomes the recipe's model and returns it. Raises TrialFailed, naming the cause."""
+        """Loads the recipe's model and returns it. Raises TrialFailed, naming the cause."""
 
     def measure(self, recipe: Recipe) -> Mapping[str, float]:
-        """What a recipe's merge itself is like (merging/measure.py): it is merged for that once more."""
+        """Measures of the recipe's merge (merging/measure.py), which is merged once more for them."""
 
     def close(self) -> None:
-        """Frees what the engine holds outside this process's memory."""
+        """Frees the resources that the engine holds outside this process's memory."""
 
 
 def open_engine(plan: EnginePlan, parents: Sequence[Parent], donor: Parent) -> Engine:
-    """The engine that a plan asks for, over some parents; ``donor`` gives config and tokenizer.
+    """The plan's engine over these parents. ``donor`` gives config and tokenizer.
 
-    Raises PlanError or RefusedInput if it cannot run here.
+    Raises PlanError or RefusedInput if the engine cannot run here.
     """
     return _OPENERS[plan.kind](plan, parents, donor, choose_device(plan.device))
 
 
 def require_runnable(plan: EnginePlan) -> None:
-    """Raises PlanError or RefusedInput, before anything is loaded, if the engine cannot run here."""
+    """Raises PlanError or RefusedInput if the engine cannot run here. Loads no model."""
     _CHECKS[plan.kind](plan, choose_device(plan.device))
 
 
@@ -58,7 +58,10 @@ def gpu_name(device: str) -> str:
 
 
 def choose_device(wanted: str) -> str:
-    """``auto`` becomes ``cuda`` where torch finds a GPU, else ``cpu``. Refuses a GPU that is missing."""
+    """``auto`` becomes ``cuda`` if torch finds a GPU, else ``cpu``.
+
+    Raises RefusedInput for ``cuda`` without a GPU.
+    """
     if wanted == "cpu":
         return wanted
     import torch
@@ -66,7 +69,7 @@ def choose_device(wanted: str) -> str:
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
         raise RefusedInput(
-            "torch finds no GPU here, and a GPU's bits differ from a CPU's: use the machine with the GPU"
+            "torch sees no GPU here, and a CPU would give other bits: run on a machine with a GPU"
         )
     return ("cuda" if present else "cpu") if wanted == "auto" else wanted
 
@@ -86,7 +89,7 @@ def _open_vllm(plan: EnginePlan, parents: Sequence[Parent], donor: Parent, devic
 
 
 def _check_transformers(plan: EnginePlan, device: str) -> None:
-    """Nothing can be wrong beside the device, which is chosen by now."""
+    """Accepts every plan. Only the device could be wrong, and it was checked before."""
 
 
 def _check_vllm(plan: EnginePlan, device: str) -> None:

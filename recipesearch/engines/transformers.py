@@ -1,7 +1,8 @@
-"""The transformers engine: one model in this process, its tensors overwritten by each recipe's.
+"""The transformers engine: one model in this process, whose tensors are overwritten by each recipe.
 
-A recipe of another depth gets a model of its own, empty before the recipe's tensors come: that takes
-milliseconds, where identity layers would take a deep model's time for each answer (docs/benchmarks.md).
+A recipe of another depth gets a new model, which is empty until the recipe's tensors are copied into it. This
+takes milliseconds. Padding with identity layers would cost a deep model's time for each answer
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class TransformersEngine:
     """Holds the parents and one live model of their architecture.
 
-    ``donor`` gives config and tokenizer. ``threads`` fixes torch's thread count for the process, since
-    some methods' bits depend on it (None: as torch chose).
+    ``donor`` gives config and tokenizer. ``threads`` sets torch's thread count for the process, because some
+    methods' bits depend on it (None: torch's default).
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class TransformersEngine:
         model = AutoModelForCausalLM.from_pretrained(folders[donor], dtype=dtype).to(device).eval()
         self._lm = _as_lm(model, AutoTokenizer.from_pretrained(folders[donor]), batch_size)
         self._generation = model.generation_config
-        self._hold(model)
+        self._set_model(model)
         self.threads = torch.get_num_threads()
         self.batch_size = batch_size
         self.versions = "/".join(f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers"))
@@ -64,13 +65,13 @@ class TransformersEngine:
 
     @torch.no_grad()
     def load(self, recipe: Recipe) -> LM:
-        """Becomes the recipe's model and returns it.
+        """Overwrites the live model with the recipe's model and returns it.
 
         Raises TrialFailed if the merge or the model's answer is not finite, if the tensors do not cover the
-        model, or if two that it ties differ: such a checkpoint would load untied. The model is then a
-        mixture; the next load overwrites every tensor, so it stands alone.
+        model, or if two tensors that the model ties differ: such a checkpoint would load untied. The live
+        model is then a mixture, but the next load overwrites every tensor and is not affected.
         """
-        self._take_the_shape(recipe)
+        self._match_shape(recipe)
         written: dict[int, str] = {}
         for name, tensor in self._merger.stream(recipe):
             if name not in self._targets:
@@ -92,42 +93,45 @@ class TransformersEngine:
 
     @torch.no_grad()
     def measure(self, recipe: Recipe) -> Mapping[str, float]:
-        """What a recipe's merge itself is like."""
+        """Measures of the recipe's merge."""
         return measure(self._merger.stream(recipe))
 
     def close(self) -> None:
-        """Nothing to free: all of it is this process's memory."""
+        """Nothing to free: all resources are in this process's memory."""
 
-    def _take_the_shape(self, recipe: Recipe) -> None:
-        """Makes the live model one of the recipe's depth and kinds of layers, if it is not."""
+    def _match_shape(self, recipe: Recipe) -> None:
+        """Replaces the live model if its depth or kinds of layers differ from the recipe's."""
         wanted = output_shape(recipe, self._config_of)
         if wanted == self._shape:
             return
-        self._hold(None)  # there may not be room for two
+        self._set_model(None)  # memory may not suffice for two
         model = _empty(output_config(recipe, self._config_of), self._dtype, self.device)
         model.generation_config = self._generation
-        self._hold(model)
+        self._set_model(model)
 
-    def _hold(self, model: Any) -> None:
-        """Makes a model the live one; None: there is none, until a recipe has made one."""
+    def _set_model(self, model: Any) -> None:
+        """Makes a model the live model. None frees the live model before another one is built."""
         self._model = self._lm._model = model
         self._shape = shape(model.config) if model is not None else None
         self._targets = _targets(model) if model is not None else {}
 
     def _require_finite_answer(self) -> None:
-        """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""
+        """Raises TrialFailed if the model's answer is not finite.
+
+        Finite weights can still overflow, and argmax over NaN logits would look like chance accuracy.
+        """
         token = torch.tensor([[self._lm.eot_token_id or 0]], device=self.device)
         if not bool(torch.isfinite(self._model(token).logits).all()):
             raise TrialFailed("non-finite: the merged model answers NaN or Inf")
 
 
 def _targets(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter and persistent buffer by its checkpoint name; tied ones under each of their names."""
+    """Every parameter and persistent buffer by checkpoint name. A tied tensor has several names."""
     return dict(model.state_dict(keep_vars=True))
 
 
 def _empty(config: PretrainedConfig, dtype: str, device: str) -> Any:
-    """A model of a config, its weights anything."""
+    """A model of a config with uninitialised weights."""
     with no_init_weights(), torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.tie_weights()

@@ -1,7 +1,7 @@
-"""The vLLM engine: one live engine in this process, becoming each recipe in place at vLLM's speed.
+"""The vLLM engine: one live engine in this process, reloaded in place by each recipe, at vLLM's speed.
 
-``reload_weights`` is the one way in that holds on GPU and CPU alike: on a CPU vLLM packs its weights, and
-only a reload packs them anew. vLLM says little when it goes wrong, so every load is guarded: see ``load``.
+``reload_weights`` is the only way in that works on GPU and CPU alike: on a CPU vLLM packs its weights, and
+only a reload packs them again. vLLM reports few of its errors, so every load is checked: see ``load``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _MIXTURE = "a mixture"
 class VllmEngine:
     """Holds the parents and one live vLLM model of their architecture.
 
-    ``donor`` gives config and tokenizer. ``plan.threads`` fixes torch's thread count, which vLLM freezes for
-    the process; ``plan.batch_size`` is the number of sequences that vLLM runs at once. Raises PlanError for
-    options that vLLM does not know, RefusedInput where it cannot run, and StudyError if vLLM and
-    transformers disagree about the donor (the canary).
+    ``donor`` gives config and tokenizer. ``plan.threads`` sets torch's thread count, which vLLM freezes for
+    the process. ``plan.batch_size`` is the number of sequences that vLLM runs at once. Raises PlanError for
+    unknown vLLM options, RefusedInput if vLLM cannot run here, and StudyError if vLLM and transformers
+    disagree about the donor (the canary self-test).
     """
 
     def __init__(self, parents: Sequence[Parent], donor: Parent, plan: EnginePlan, device: str) -> None:
@@ -56,13 +56,14 @@ class VllmEngine:
         self.threads = max(self._llm.collective_rpc("open_parents", args=(folders,)))
         if plan.threads and plan.threads != self.threads:
             raise RefusedInput(
-                f"vLLM runs with {self.threads} threads in this process, not with engine.threads"
+                f"vLLM runs with {self.threads} threads in this process, not with engine.threads: they are "
+                "fixed at its first start, so use a new process"
             )
         versions = [f"{name} {version(name)}" for name in ("mergekit", "torch", "transformers")]
-        self.versions = "/".join([*versions, f"vllm {vllm_version}"])  # its CPU package has another name
+        self.versions = "/".join([*versions, f"vllm {vllm_version}"])  # the CPU package has another name
         self._donor = _alone(donor, plan.dtype)
         if donor not in parents and isinstance(donor.source, Recipe):
-            self._donor = donor.source  # of the parents in memory: it needs no tensors of its own
+            self._donor = donor.source  # merged from the parents in memory, without tensors of its own
         self._swaps = 0
         self._lm = self._as_lm(folders[donor])
         self.sing()
@@ -73,28 +74,30 @@ class VllmEngine:
         return self._lm
 
     def load(self, recipe: Recipe) -> LM:
-        """Becomes the recipe's model and returns it.
+        """Loads the recipe's model into the live model and returns it.
 
-        The recipe's digest becomes the weight version once every rank has covered every parameter; scores
-        stamped otherwise are refused. The prefix cache, which holds the last model's states, is emptied. Now
-        and then the canary is asked again. Raises TrialFailed if the merge or the model's answer is not
-        finite or its tensors are not the live model's; the next load is whole again.
+        The recipe's digest becomes the weight version once every rank has loaded every parameter. Answers
+        stamped with another version are rejected. The prefix cache, which holds the last model's states, is
+        emptied. Every ``CANARY_EVERY`` recipes the canary self-test is repeated. Raises TrialFailed if the
+        merge or the model's answer is not finite, or if its tensors are not the live model's. The live model
+        is then a mixture, but the next load is not affected.
         """
         if self._swaps >= CANARY_EVERY:
             self.sing()
-        self._become(recipe)
+        self._swap_in(recipe)
         self._swaps += 1
         self._require_finite_answer()
         return self._lm
 
     def sing(self) -> float:
-        """Becomes the donor and compares its log-probabilities with transformers'; their mean difference.
+        """The canary self-test: loads the donor and compares its log-probabilities with transformers'.
 
-        Raises StudyError if they disagree: then no score of this engine can be trusted.
+        Returns their mean absolute difference. Raises StudyError if it exceeds the tolerance: then no score
+        of this engine can be trusted.
         """
         from vllm import SamplingParams
 
-        self._become(self._donor)
+        self._swap_in(self._donor)
         asked = SamplingParams(prompt_logprobs=0, max_tokens=1, temperature=0, detokenize=False)
         tokens = self._canary.tokens[: self._lm.max_length - 1]
         (output,) = self._generate([tokens], [asked])
@@ -102,31 +105,31 @@ class VllmEngine:
         error = self._canary.error([row[token].logprob for token, row in rows])
         if not error <= self._canary.tolerance:
             raise StudyError(
-                f"vLLM and transformers disagree about the base model, by {error:.2g} on average, where "
-                f"{self._canary.tolerance:g} is allowed. The last {self._swaps} scores may be wrong too; "
-                "set engine.kind to transformers, under a new study name"
+                "vLLM and transformers disagree about the base model: log-probabilities differ by "
+                f"{error:.2g} on average, more than {self._canary.tolerance:g}. The last {self._swaps} "
+                "scores may be wrong; set engine.kind to transformers, under a new study name"
             )
         self._swaps = 0
         return error
 
     def measure(self, recipe: Recipe) -> Mapping[str, float]:
-        """What a recipe's merge itself is like; every rank merges whole tensors, so the first one tells."""
+        """Measures of the recipe's merge, by the first rank: every rank merges whole tensors."""
         measured: Mapping[str, float] = self._llm.collective_rpc("measure_recipe", args=(recipe,))[0]
         return measured
 
     def close(self) -> None:
-        """Ends the engine and, with tensor parallelism, its other processes."""
+        """Shuts down the engine and, with tensor parallelism, its other processes."""
         self._llm.llm_engine.engine_core.shutdown()
 
-    # -- becoming a recipe
+    # -- loading a recipe
 
-    def _become(self, recipe: Recipe) -> None:
-        """Streams the recipe in, filled up to the live model's depth, which cannot change."""
+    def _swap_in(self, recipe: Recipe) -> None:
+        """Streams the recipe into the live model, padded to the live model's depth, which is fixed."""
         if recipe.path is not None:
             recipe = hosted(recipe, self._live.num_hidden_layers, self._live.architectures[0])
             if output_shape(recipe, self._config_of) != shape(self._live):
                 raise TrialFailed(
-                    "incompatible: a layer of the path is of another kind of attention than the live model's "
+                    "incompatible: a layer of the path has another kind of attention than the live model's "
                     "layer at that depth; set engine.kind to transformers, under a new study name"
                 )
         self._version = _MIXTURE
@@ -143,7 +146,10 @@ class VllmEngine:
         self._version = recipe.digest
 
     def _require_finite_answer(self) -> None:
-        """Finite weights can still overflow; argmax over NaN logits would look like chance accuracy."""
+        """Raises TrialFailed if the model's answer is not finite.
+
+        Finite weights can still overflow, and argmax over NaN logits would look like chance accuracy.
+        """
         from vllm import SamplingParams
 
         (output,) = self._generate(
@@ -153,16 +159,16 @@ class VllmEngine:
         if not all(math.isfinite(entry.logprob) for entry in row.values()):
             raise TrialFailed("non-finite: the merged model answers NaN or Inf")
 
-    # -- asking
+    # -- generation
 
     def _generate(self, prompts: Sequence[list[int]], parameters: Sequence[SamplingParams]) -> list[Any]:
-        """vLLM's outputs, in order. Refuses those that another model than the loaded one gave."""
+        """vLLM's outputs, in order. Raises TrialFailed for answers of a model other than the loaded one."""
         if self._version == _MIXTURE:
             raise TrialFailed("stale: the live model is a mixture; load a recipe first")
         from vllm import TokensPrompt
 
         asked = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
-        with self._no_requests_left():
+        with self._clearing_on_failure():
             outputs: list[Any] = self._llm.generate(asked, list(parameters), use_tqdm=False)
         for output in outputs:
             stamps = {span.version for span in output.outputs[0].weight_versions}
@@ -171,8 +177,8 @@ class VllmEngine:
         return outputs
 
     @contextmanager
-    def _no_requests_left(self) -> Iterator[None]:
-        """After a failure, takes back what was asked and its states: they must not reach the next recipe."""
+    def _clearing_on_failure(self) -> Iterator[None]:
+        """After a failure, aborts the requests and clears their states for the next recipe."""
         engine = self._llm.llm_engine
         try:
             yield
@@ -197,5 +203,5 @@ class VllmEngine:
 
 
 def _alone(parent: Parent, dtype: str) -> Recipe:
-    """The recipe that is the parent itself."""
+    """The recipe that is the parent itself, unmerged."""
     return Recipe("linear", (Slice((Source(parent, None, freeze({"weight": 1})),)),), None, dtype=dtype)

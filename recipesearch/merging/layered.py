@@ -1,7 +1,7 @@
-"""The config of a merged model: its donor's, with lists that have an entry for each layer rewritten.
+"""The config of a merged model: the donor's config with its per-layer lists rewritten.
 
-Stock mergekit sets the number of layers and leaves such lists at their old length, with which the model does
-not load (transformers: "num_hidden_layers must be equal to the number of layer types").
+Stock mergekit sets the number of layers but leaves such lists at their old length, and the model does not
+load (transformers: "num_hidden_layers must be equal to the number of layer types").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..parents.headers import PER_LAYER
 from ..parents.identify import model_directory
 from ..recipe import Parent, Recipe, Slice
 
-# What a layer reads in its model's config, beside sizes, which show in the tensors' shapes.
+# The config keys that affect a layer, besides sizes, which show in the tensors' shapes.
 _READ_BY_LAYERS = ("hidden_act", "layer_norm_eps", "rms_norm_eps", "rope_parameters", "sliding_window")
 
 ConfigOf = Callable[[Parent], PretrainedConfig]
@@ -25,7 +25,7 @@ Shape = tuple[object, ...]
 
 
 def configs(folders: Mapping[Parent, Path]) -> ConfigOf:
-    """Each parent's config, read when it is first asked for."""
+    """A function that gives a parent's config and reads each config once."""
     known: dict[Parent, PretrainedConfig] = {}
 
     def config_of(parent: Parent) -> PretrainedConfig:
@@ -37,7 +37,7 @@ def configs(folders: Mapping[Parent, Path]) -> ConfigOf:
 
 
 def expected_config(parent: Parent) -> PretrainedConfig:
-    """A parent's config; a recipe's as it will have it once it is built, its vocabulary's size aside."""
+    """A parent's config. A recipe has the config of its built model, except for the vocabulary's size."""
     if isinstance(parent.source, Recipe):
         return output_config(parent.source, expected_config)
     return AutoConfig.from_pretrained(model_directory(parent))
@@ -55,15 +55,15 @@ def output_config(recipe: Recipe, config_of: ConfigOf) -> PretrainedConfig:
 
 
 def shape(config: PretrainedConfig) -> Shape:
-    """What a path decides of a config: the depth, and of what kind each layer is, by each of PER_LAYER."""
+    """The parts of a config that a path decides: the depth, and each layer's kind by each of PER_LAYER."""
     return (config.num_hidden_layers, *(getattr(config, key, None) for key in PER_LAYER))
 
 
 def output_shape(recipe: Recipe, config_of: ConfigOf) -> Shape:
-    """The shape of a recipe's config; it is asked for with every candidate, the config is not.
+    """The shape of a recipe's config, which is needed for every candidate, unlike the config.
 
-    A layer that is taken from one parent is of the kind that it is there; one that is merged is of the
-    donor's kind.
+    A layer that is taken from one parent keeps the kind that it has there. A merged layer has the kind of the
+    donor's layer with the same index, if there is one.
     """
     donor = recipe.donor
     whole = shape(config_of(donor))
@@ -78,10 +78,10 @@ def output_shape(recipe: Recipe, config_of: ConfigOf) -> Shape:
 
 
 def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool) -> None:
-    """Raises RefusedInput unless a layer of any of these parents, by raw config, computes the same in each.
+    """Raises RefusedInput unless a layer of any of these parents computes the same in all of them.
 
-    A moved layer keeps its own kind, and reads everything else in the donor's config. ``in_place``: for an
-    engine in which the kind belongs to the place.
+    ``configs`` are the parents' raw configs. A moved layer keeps its own kind, and reads everything else from
+    the donor's config. ``in_place``: for an engine in which the kind belongs to a position, not to a layer.
     """
     read = {name: typed_config(raw, f"parent '{name}'") for name, raw in configs.items()}
     (first_name, first), *others = read.items()
@@ -97,30 +97,33 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
         kinds = {str(kind) for config in read.values() for kind in getattr(config, key, None) or ()}
         if len(kinds) > 1:
             raise RefusedInput(
-                f"the parents' layers are of several kinds ({', '.join(sorted(kinds))}), which in vLLM stay "
-                "where they are: set engine.kind to transformers"
+                f"the parents' layers are of several kinds ({', '.join(sorted(kinds))}), and vLLM cannot "
+                "move a kind to another position: set engine.kind to transformers"
             )
 
 
 def typed_config(raw: Mapping[str, Any], whose: str) -> PretrainedConfig:
-    """A raw config as transformers reads it, what it leaves out filled in. Raises RefusedInput."""
+    """A raw config as transformers reads it, with default values filled in.
+
+    Raises RefusedInput for an unknown model type and for invalid values.
+    """
     kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise RefusedInput(f"{whose}: transformers knows no model type '{kind}'")
     try:
         config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(dict(raw))
-    except Exception as error:  # each config checks its own values, and raises whatever it raises
+    except Exception as error:  # each config class validates its values and may raise anything
         reason = " ".join(str(error).split())
         raise RefusedInput(f"{whose}: not a config of type '{kind}' ({reason})") from error
     return config
 
 
 def has_lists(config: PretrainedConfig) -> bool:
-    """Whether the config has a list with an entry for each layer."""
+    """Whether the config has a list with one entry for each layer."""
     return any(isinstance(kinds, list) for kinds in shape(config))
 
 
 def _kind(part: Slice, layer: int, donor: Parent, config_of: ConfigOf) -> tuple[PretrainedConfig, int]:
-    """Whose layer of which number a layer of the result is like."""
+    """The config and the index of the layer that decides the kind of a layer of the result."""
     merged = len(part.sources) > 1 and layer < config_of(donor).num_hidden_layers
     return config_of(donor if merged else part.sources[0].parent), layer

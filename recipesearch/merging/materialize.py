@@ -1,4 +1,4 @@
-"""Parents that are not plain folders (recipes, adapters) become folders, once, in the cache by digest."""
+"""Builds parents that are not plain folders (recipes, adapters) as folders, once, in the cache by digest."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ from .stream import Merger
 
 
 def directories(parents: Iterable[Parent]) -> dict[Parent, Path]:
-    """Each parent's local model folder, built first where it has to be. Recursive over recipes."""
+    """Each parent's local model folder, built first if needed. Recursive over recipes."""
     return {parent: _directory(parent) for parent in parents}
 
 
 def merger(parents: Iterable[Parent], device: str = "cpu") -> Merger:
-    """A Merger whose parents' folders exist."""
+    """A Merger over these parents, whose folders are built first if needed."""
     return Merger(ResidentParents(directories(parents), device), device)
 
 
 def built_folder(digest: str) -> Path:
-    """Where a recipe or adapter parent is built, with the versions and threads that its bits depend on."""
-    # Hashed: torch's version may hold a '+', which mergekit would read as an adapter.
+    """The cache folder of a recipe or adapter parent.
+
+    Its name covers the versions and the number of threads that the parent's bits depend on.
+    """
+    # Hashed: torch's version may contain a '+', which mergekit would read as an adapter.
     build = (version("mergekit"), version("torch"), torch.get_num_threads(), digest)
     return cache_dir() / "models" / hashlib.sha256(repr(build).encode()).hexdigest()
 
@@ -49,7 +52,7 @@ def _directory(parent: Parent) -> Path:
         try:
             _build(parent, target)
         except (StudyError, OSError):
-            if not target.exists():  # else another worker was faster, and its folder is the same
+            if not target.exists():  # else another worker was faster, and its folder is identical
                 raise
     return target
 
@@ -63,7 +66,7 @@ def _build(parent: Parent, target: Path) -> None:
 
 
 def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
-    """Merges a recipe into a model folder. Raises like Merger.stream and write_checkpoint."""
+    """Merges a recipe into a model folder. Raises the errors of Merger.stream and write_checkpoint."""
     recipe = settled(recipe)
     folders = directories(recipe.parents())
     merges = Merger(ResidentParents(folders, device), device)
@@ -72,7 +75,7 @@ def write_recipe(recipe: Recipe, target: Path, device: str = "cpu") -> Path:
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """The recipe with a tokenizer that means the same in every run (see ``tokenizers.settle``)."""
+    """The recipe with a tokenizer that means the same in every run (see ``settle.settle``)."""
     tokenizer = recipe.tokenizer
     if tokenizer is None or isinstance(tokenizer.source, TokenizerFolder):
         return recipe
@@ -81,8 +84,11 @@ def settled(recipe: Recipe) -> Recipe:
 
 
 def _write_adapted(parent: Parent, target: Path) -> None:
-    """The adapter merged into its model by mergekit's own code, which would trust a half-written folder:
-    so it works in a folder that nobody else sees, within the partial one: a kill leaves no other."""
+    """Merges the adapter into its model with mergekit's own code.
+
+    mergekit would trust a half-written folder in its cache. It therefore gets a temporary cache inside the
+    partial folder, which no other process uses and which is removed with the partial folder after a kill.
+    """
     source = parent.source
     digest = source.digest if isinstance(source, Recipe) else parent.digest
     plain = _directory(Parent(digest, source, parent.revision))

@@ -1,4 +1,4 @@
-"""What a merge itself is like: its number of parameters, and the norm of its weights."""
+"""Measures of the merge itself: its number of parameters and the norm of its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parents' tensors, read once and kept for every recipe of a study."""
+"""The parents' tensors, read once and kept for all recipes of a study."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .vocabulary import Vocabulary
 
 
 class ResidentParents:
-    """Tensors by parent and weight, memory-mapped where the file's dtype and device are already right.
+    """Tensors by parent and weight, memory-mapped if the file's dtype and device already match.
 
-    Reading goes through mergekit's own ``LoadTensor`` (aliases, tied names, converted checkpoints), so a
-    weight means here what it means in ``run_merge``.
+    mergekit's own ``LoadTensor`` reads the tensors (aliases, tied names, converted checkpoints), so a weight
+    is the same tensor here as in ``run_merge``.
     """
 
     def __init__(self, directories: Mapping[Parent, Path], device: str = "cpu") -> None:
@@ -30,13 +30,13 @@ class ResidentParents:
         self._aligned: dict[Hashable, dict[Parent, torch.Tensor]] = {}
 
     def reference(self, parent: Parent) -> ModelReference:
-        """mergekit's name for the parent: its local folder."""
+        """mergekit's reference to the parent: its local folder."""
         return self._references[parent]
 
     def tensor(self, parent: Parent, weight: WeightInfo, dtype: str | None) -> torch.Tensor | None:
         """The parent's tensor for a weight, in ``dtype`` (None: as stored); None if it has no such weight.
 
-        ``weight.force_dtype`` wins over ``dtype``, as in mergekit. The caller must not write to it.
+        ``weight.force_dtype`` overrides ``dtype``, as in mergekit. The caller must not write to the tensor.
         """
         key = (parent, weight.name, weight.force_dtype or dtype)
         if key not in self._tensors:
@@ -51,11 +51,12 @@ class ResidentParents:
         axis: int,
         dtype: str | None,
     ) -> Mapping[Parent, torch.Tensor]:
-        """The parents' tensors for a weight with the rows of ``vocabulary`` along ``axis``, made once.
+        """The parents' tensors for a weight with the rows of ``vocabulary`` along ``axis``, computed once.
 
-        Without the parents that have no such weight. On the CPU, as in mergekit, where averages are rounded.
+        Parents without this weight are left out. Averages are computed and rounded on the
+        CPU, as in mergekit.
         """
-        # The order of two parents does not count: a sum of two is the same either way.
+        # The order of two parents does not matter, because their sum is the same either way.
         order = frozenset(p for p, _ in inputs) if len(inputs) < 3 else tuple(p for p, _ in inputs)
         key = (vocabulary, order, inputs[0][1].name, inputs[0][1].force_dtype or dtype)
         if key not in self._aligned:
@@ -84,12 +85,12 @@ class ResidentParents:
         return loaded
 
     def holds(self, parent: Parent, weight: WeightInfo) -> bool:
-        """Whether the parent's files hold the weight under its own name or an alias (not a tied one)."""
+        """Whether the parent's files contain the weight under its own name or an alias (not a tied name)."""
         held = self._held(parent)
         return any(name in held for name in (weight.name, *(weight.aliases or ())))
 
     def stored_name(self, parent: Parent, weight: WeightInfo) -> str:
-        """The name that ``LoadTensor`` reads a weight under: its own, an alias or a tied one; '' if none."""
+        """The name under which ``LoadTensor`` finds a weight, perhaps an alias or tied name; '' if none."""
         held = self._held(parent)
         names = (weight.name, *(weight.aliases or ()), *(weight.tied_names or ()))
         return next((name for name in names if name in held), "")

@@ -1,4 +1,4 @@
-"""A study's own tokenizer, built once into the cache."""
+"""Builds a study's own tokenizer, once, in the cache."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _MADE_BY = ("mergekit", "transformers", "tokenizers")
 
 
 def settle(tokenizer: Tokenizer, folders: Sequence[Path]) -> Settled:
-    """Fixes what mergekit would choose anew at every run: a union's numbering, and the template of ``auto``.
+    """Fixes what mergekit chooses differently in every run: a union's numbering, and the ``auto`` template.
 
-    A base with ``tokens`` becomes a folder too: mergekit would add them to the parent's own tokenizer, and
-    then fail for want of their rows in it. ``folders`` are the parents' in the order of the recipes, but the
-    base first. From tokenizers and configs alone; loads mergekit the first time. Raises RefusedInput for
-    tokenizers that cannot be aligned.
+    A base with added ``tokens`` becomes a folder too. Otherwise mergekit would add the tokens to the
+    parent's own tokenizer and then fail, because the parent has no rows for them. ``folders`` are the
+    parents' folders in the order of the recipes, but with the base first. Only tokenizers and configs are
+    read. Loads mergekit the first time. Raises RefusedInput for tokenizers that cannot be aligned, and
+    StudyError if the cache cannot be written.
     """
     if isinstance(tokenizer.source, TokenizerFolder):
-        raise PlanError("a tokenizer's folder is settled already")  # recipes that name one need no settling
+        raise PlanError("the tokenizer is already a folder: use it as it is")
     target = _target(tokenizer, folders)
     if not target.exists():
         try:
             _build(tokenizer, folders, target)
         except OSError as error:
-            if not target.exists():  # else another process was faster, and its folder is the same
+            if not target.exists():  # else another process was faster, and its folder is identical
                 raise StudyError(f"cannot write {target}: {error.strerror or error}") from error
     facts = json.loads((target / _FACTS).read_text("utf-8"))
     step = tokenizer.pad_to_multiple_of or 1
@@ -49,7 +50,11 @@ def settle(tokenizer: Tokenizer, folders: Sequence[Path]) -> Settled:
 
 
 def _target(tokenizer: Tokenizer, folders: Sequence[Path]) -> Path:
-    """Named by all that decides the tokenizer: the parents' files, and the libraries that read them."""
+    """The tokenizer's cache folder.
+
+    Its name covers everything that decides the tokenizer: the parents' files, and the versions of the
+    libraries that read them.
+    """
     parents = [files_digest([f / name for name in ("config.json", *TOKENIZER_FILES)]) for f in folders]
     added = [text for text, _ in tokenizer.tokens]
     text = repr((tokenizer.source, added, parents, [version(name) for name in _MADE_BY]))

@@ -1,4 +1,4 @@
-"""The same merge by stock ``mergekit-yaml``, in a process of its own: what an export promises to equal."""
+"""The same merge by stock ``mergekit-yaml`` in its own process, which an export promises to equal."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ..parents.headers import read_checkpoint
 
 
 def command(recipe_file: Path, output: Path, seed: int, threads: int, device: str = "cpu") -> list[str]:
-    """The ``mergekit-yaml`` command that rebuilds a recipe: bits depend on the seed, threads and device."""
+    """The ``mergekit-yaml`` command that rebuilds a recipe. The bits depend on seed, threads and device."""
     words = ["mergekit-yaml", str(recipe_file), str(output), "--random-seed", str(seed), "-j", str(threads)]
     return [*words, *(["--cuda"] if device == "cuda" else [])]
 
 
 def adapting(cache: Path) -> list[str]:
-    """What the command also needs where parents have adapters: a folder to merge them in."""
+    """The command's additional arguments if parents have adapters: a folder to merge them in."""
     return ["--lora-merge-cache", str(cache)]
 
 
 def printed(words: list[str]) -> str:
-    """The command as a user types it."""
+    """The command as typed in a shell."""
     return shlex.join(words)
 
 
 def run(words: list[str]) -> None:
-    """Runs the command off line. Raises VerificationFailed with mergekit's last line if it fails."""
+    """Runs the command offline. Raises VerificationFailed with mergekit's last line if it fails."""
     environment = dict(os.environ, HF_HUB_OFFLINE="1")
-    # mergekit-yaml's own entry point: its script need not be on the path, or beside this interpreter.
+    # mergekit-yaml's module, because its script may be neither on the path nor next to this interpreter.
     words = [sys.executable, "-m", "mergekit.scripts.run_yaml", *words[1:]]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -44,9 +44,9 @@ def run(words: list[str]) -> None:
 
 
 def require_equal(stream: Iterable[tuple[str, torch.Tensor]], directory: Path) -> int:
-    """Compares a stream with a checkpoint, tensor by tensor, and returns how many tensors were equal.
+    """Compares a stream with a checkpoint, tensor by tensor, and returns the number of equal tensors.
 
-    Raises VerificationFailed naming the first tensor that is missing, left over or different in a bit.
+    Raises VerificationFailed, naming the first tensor that is missing, extra or different in any bit.
     """
     checkpoint = read_checkpoint(directory)
     left = set(checkpoint.tensors)

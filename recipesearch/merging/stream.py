@@ -1,10 +1,10 @@
 """Merger: a recipe becomes a stream of (name, tensor), equal bit for bit to mergekit's ``run_merge``.
 
-mergekit's kernels do the arithmetic (``merge_tensors``, one call per tensor) and its own resolver reads
-filters, gradients and defaults. What this module adds is the order: ``run_merge`` seeds once and then
-works through the tensors by the names they have in their parents, so the same random numbers fall on the
-same tensors here; where two tensors share a name there, mergekit's own scheduler is asked. ``mergekit.plan``
-is the source of the layer walk; its own in-memory path does not run under current pydantic.
+mergekit's kernels do the arithmetic (``merge_tensors``, one call per tensor), and mergekit's own resolver
+reads filters, gradients and defaults. This module adds the order. ``run_merge`` seeds once and then merges
+the tensors in the order of their names in the parents. The same order here gives every tensor the same random
+numbers. If two tensors share a name in the parents, mergekit's own scheduler gives the order. The layer walk
+follows ``mergekit.plan``. mergekit's own in-memory path does not run under current pydantic.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class _Job:
-    """One output tensor: the weight, the inputs it is merged from, and where its parameters are found."""
+    """One output tensor: the weight, the inputs that it is merged from, and the reader of its parameters."""
 
     weight: WeightInfo
     inputs: tuple[tuple[Parent, WeightInfo], ...]
@@ -51,7 +51,7 @@ class _Job:
 
 
 class Merger:
-    """Merges recipes of one set of parents. Not thread-safe: it owns the merge's random numbers."""
+    """Merges recipes over one set of parents. Not thread-safe, because it owns the merge's random numbers."""
 
     def __init__(self, parents: ResidentParents, device: str = "cpu") -> None:
         self._parents = parents
@@ -61,11 +61,11 @@ class Merger:
         self._vocabularies: dict[Hashable, Vocabulary] = {}
 
     def stream(self, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields the merged model's tensors under their Hugging Face names, in sorted name order.
+        """Yields the merged model's tensors under their Hugging Face names, in the order of ``run_merge``.
 
-        Tensors may alias a parent's memory: copy, never write. The caller's random state is untouched,
-        also between two tensors. Raises TrialFailed, naming the tensor, for NaN or Inf, and RefusedInput
-        for a recipe that mergekit refuses.
+        Tensors may share memory with a parent: copy them, never write to them. The caller's random state is
+        unchanged, even between two tensors. Raises TrialFailed, naming the tensor, for NaN or Inf, and
+        RefusedInput for a recipe that mergekit rejects.
         """
         with _refusals(RuntimeError, ValueError):
             config = self._config(recipe)
@@ -80,7 +80,10 @@ class Merger:
             yield job.weight.name, merged
 
     def vocabulary(self, recipe: Recipe) -> Vocabulary | None:
-        """The vocabulary that a recipe aligns its parents to, one object for equal ones; None if none."""
+        """The vocabulary that a recipe aligns its parents to; None if it aligns none.
+
+        Recipes with equal vocabularies share one object.
+        """
         if recipe.tokenizer is None:
             return None
         key = (recipe.tokenizer, recipe.base, frozenset(recipe.parents()))
@@ -94,15 +97,15 @@ class Merger:
         )
 
     def _plan(self, recipe: Recipe, config: MergeConfiguration) -> Iterator[_Job]:
-        """Every output tensor, as ``MergePlanner.plan_module`` walks them."""
+        """Every output tensor, in the order of ``MergePlanner.plan_module``."""
         self._configure(recipe, config)
         if len(recipe.slices[0].sources) != len(recipe.slices[-1].sources):
             raise RefusedInput(
                 "the first and the last slice have different numbers of sources, which mergekit miscounts; "
-                "list the same number, unwanted ones with weight 0"
+                "list the same number of sources, with weight 0 where unwanted"
             )
         if config.models and recipe.base and recipe.base not in [s.parent for s in recipe.slices[0].sources]:
-            raise RefusedInput("the base is not among the whole models, where mergekit would add it; list it")
+            raise RefusedInput("the base is not listed under 'models', where mergekit would add it; list it")
         lead = recipe.base or recipe.parents()[0]
         architecture = self._module(lead)
         readers = [ConfigReader(config=config, t=0, slice_out=part) for part in _slices(recipe, config)]
@@ -122,7 +125,7 @@ class Merger:
     def _job(
         self, part: Slice, settings: ConfigReader, weight: WeightInfo, place: tuple[int, int] | None
     ) -> Iterator[_Job]:
-        """The job of one output weight; none if it is optional and no parent holds it.
+        """The job of one output weight; no job if the weight is optional and no parent has it.
 
         ``place`` is (layer within the slice, row within the layer), None outside the layers.
         """
@@ -137,10 +140,11 @@ class Merger:
             yield _Job(weight, tuple(inputs), settings)
 
     def _in_order(self, recipe: Recipe, config: MergeConfiguration, jobs: list[_Job]) -> list[_Job]:
-        """The jobs as mergekit schedules them: by the greatest name that a parent stores an input under.
+        """The jobs in mergekit's order: by the greatest name under which a parent stores an input.
 
-        That leaves the order open where layers are repeated or shifted, or only some parents are tied.
-        It decides bits where random numbers are drawn, so there mergekit's own plan is made and read.
+        This leaves the order open if layers are repeated or shifted, or if only some parents are
+        tied. The order decides bits if the method draws random numbers. In that case mergekit's own
+        plan is built and read.
         """
         labels = [max(self._parents.stored_name(*entry) for entry in job.inputs) for job in jobs]
         if len(set(labels)) == len(labels) or not METHODS[recipe.method].random:
@@ -157,7 +161,7 @@ class Merger:
         return self._architectures[parent].get_module(name)
 
     def _depth(self, part: Slice) -> int:
-        """The number of layers of a slice; a source without a range has all of its own model's."""
+        """The number of layers of a slice. A source without a range has all layers of its own model."""
         depths = {
             self._module(source.parent).num_layers()
             if source.layers is None
@@ -169,7 +173,7 @@ class Merger:
         return depths.pop()
 
     def _layer(self, parent: Parent, index: int) -> list[WeightInfo]:
-        """A layer's weights; kept, since mergekit validates each name anew at every call."""
+        """A layer's weights, cached because mergekit validates each name at every call."""
         key = (parent, index)
         if key not in self._layers:
             self._layers[key] = self._module(parent).layer_weights(index)
@@ -212,11 +216,14 @@ class Merger:
         return merged
 
     def _inputs(self, recipe: Recipe, job: _Job) -> list[torch.Tensor | None]:
-        """The parents' tensors, in order; aligned where the recipe says so and tokens index the weight."""
+        """The parents' tensors, in order.
+
+        Tensors with one row per token are aligned if the recipe has a tokenizer.
+        """
         vocabulary, axis = self.vocabulary(recipe), job.weight.vocabulary_axis
         if vocabulary is None or axis is None:
             return [self._parents.tensor(parent, weight, recipe.dtype) for parent, weight in job.inputs]
-        # It says no by a KeyError or an AssertionError too.
+        # Here mergekit also rejects by KeyError and AssertionError.
         with _refusals(AssertionError, KeyError):
             aligned = self._parents.aligned(vocabulary, job.inputs, axis, recipe.dtype)
         return [aligned.get(parent) for parent, _ in job.inputs]
@@ -227,13 +234,16 @@ class Merger:
             return
         info = get_architecture_info(config, MergeOptions())
         if len(info.modules) != 1:
-            raise RefusedInput("models of several modules (vision, encoder-decoder) cannot be merged yet")
+            raise RefusedInput("models with several modules (vision, encoder-decoder) cannot be merged")
         for parent in recipe.parents():
             model_config = self._parents.reference(parent).config()
             self._architectures[parent] = ConfiguredModelArchitecture(info=info, config=model_config)
 
     def _require_finite(self, merged: torch.Tensor, job: _Job, recipe: Recipe) -> None:
-        """A NaN model still answers something: argmax over NaN looks like chance. So it never gets there."""
+        """Raises TrialFailed for NaN or Inf in a merged tensor.
+
+        A NaN model would still answer: argmax over NaN looks like chance accuracy.
+        """
         if not merged.is_floating_point() or _is_finite(merged):
             return
         for parent, weight in job.inputs:
@@ -246,13 +256,19 @@ class Merger:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all entries are: the extremes tell, NaN being both, in a tenth of isfinite's time."""
+    """Whether all entries are finite.
+
+    The extremes decide, because both are NaN if any entry is. This takes a tenth of isfinite's time.
+    """
     return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 @contextmanager
 def _refusals(*kinds: type[Exception]) -> Iterator[None]:
-    """mergekit says no by RuntimeError and ValueError; its kernels' RuntimeErrors are torch's own."""
+    """Turns mergekit's rejections into RefusedInput.
+
+    mergekit rejects by RuntimeError and ValueError. A RuntimeError of its kernels comes from torch instead.
+    """
     try:
         yield
     except kinds as error:

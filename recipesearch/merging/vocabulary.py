@@ -1,9 +1,9 @@
-"""Parents of different vocabularies, aligned by mergekit's own code, in its dtype and order of parents.
+"""Parents with different vocabularies, aligned by mergekit's own code, in its dtype and order of parents.
 
-mergekit builds the tokenizer and permutes every row again at each merge; here a Vocabulary is made once for
-all recipes that share it. It numbers a union's new tokens in the order of a hash table, so that no two runs
-agree: ``write_tokenizer`` makes the union once, in the order of the parents and their ids, and recipes name
-its folder as their tokenizer's source.
+mergekit builds the tokenizer and permutes every row again in each merge. Here one Vocabulary serves all
+recipes that share it. mergekit also numbers a union's new tokens in the order of a hash table, so no two runs
+agree. ``write_tokenizer`` therefore builds the union once, in the order of the parents and their ids, and
+recipes name its folder as their tokenizer's source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from ..errors import RefusedInput
 
-_CIRCUMSTANCES = {"is_local", "local_files_only", "name_or_path"}
+_LOADING_KEYS = {"is_local", "local_files_only", "name_or_path"}
 Tensors = Mapping[ModelReference, torch.Tensor]
 
 
@@ -53,7 +53,7 @@ class Vocabulary:
     def align(self, tensors: Tensors, axis: int) -> dict[ModelReference, torch.Tensor]:
         """One weight of several models, each with the rows of this vocabulary along ``axis``.
 
-        The order of the models counts: rows that several of them have are averaged in it.
+        The order of the models matters: rows that several models have are averaged in this order.
         """
         task = PermutedVocabulary(
             gather_tensors=GatherTensors(weight_info=ImmutableMap({})),
@@ -69,7 +69,7 @@ class Vocabulary:
         return aligned
 
     def write(self, config: PretrainedConfig, folder: Path) -> None:
-        """Puts the size into the config, tokenizer and chat template into the folder, as ``run_merge``."""
+        """Sets the size in the config, and writes tokenizer and chat template as ``run_merge`` does."""
         tokenizer = self._info.tokenizer
         architecture = get_architecture_info(self._config, MergeOptions())
         _update_config_vocab(config, architecture, tokenizer, self._settings.pad_to_multiple_of)
@@ -80,18 +80,22 @@ class Vocabulary:
 def write_tokenizer(
     source: str, added: Iterable[str], parents: Sequence[Path], target: Path
 ) -> dict[str, Any]:
-    """Writes the tokenizer of a ``base`` or ``union`` source into a folder; the base is the first parent.
+    """Writes the tokenizer of a ``base`` or ``union`` source into a folder. The base is the first parent.
 
-    ``added`` are tokens that recipes add to it. Returns plain data: the number of tokens with those
-    (``size``), how many each parent has (``tokens``) and lacks of them (``lacks``), and the chat template
-    that most parents have (``chat_template``). Raises RefusedInput for tokenizers that mergekit cannot align.
+    ``added`` are tokens that recipes add to the tokenizer. Raises RefusedInput for tokenizers that mergekit
+    cannot align. Returns plain data:
+
+    - ``size``: the number of tokens, added tokens included.
+    - ``tokens``: the number of tokens of each parent.
+    - ``lacks``: for each parent, how many of the tokens in ``size`` it lacks.
+    - ``chat_template``: the template that most parents have.
     """
     references = [ModelReference.parse(str(folder)) for folder in parents]
     loaded = {reference: _load(reference, first=reference is references[0]) for reference in references}
     base = loaded[references[0]]
     tokenizer = build_union_tokenizer(base, loaded) if source == "union" else base
     tokenizer.save_pretrained(target)
-    _drop_circumstances(target / "tokenizer_config.json")
+    _drop_loading_keys(target / "tokenizer_config.json")
     kept = ModelReference.parse(str(target))
     info = build_tokenizer(references[0], references, kept, False, list(added))
     if not tokenizer.get_vocab().items() <= info.tokenizer.get_vocab().items():
@@ -107,7 +111,7 @@ def write_tokenizer(
 
 
 def _load(reference: ModelReference, *, first: bool) -> PreTrainedTokenizerBase:
-    """A model's tokenizer as mergekit loads it, its vocabulary in the order of the ids."""
+    """A model's tokenizer as mergekit loads it, with its vocabulary in the order of the ids."""
     path = reference.model.path
     try:
         tokenizer = get_stripped_tokenizer(reference.model) if first else AutoTokenizer.from_pretrained(path)
@@ -115,31 +119,34 @@ def _load(reference: ModelReference, *, first: bool) -> PreTrainedTokenizerBase:
         reason = str(error).splitlines()[0]
         raise RefusedInput(f"{path}: its tokenizer cannot be read or aligned ({reason})") from error
     tokens = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
-    tokenizer.get_vocab = lambda: tokens  # of a hash table else, in another order at every call
+    tokenizer.get_vocab = lambda: tokens  # by default from a hash table, in another order at every call
     return tokenizer
 
 
 def _lacking(info: TokenizerInfo, reference: ModelReference) -> int:
-    """How many tokens a model lacks."""
+    """The number of tokens that a model lacks. Raises RefusedInput for a token without an embedding."""
     rows = info.permutations[reference]
     for token, place in info.tokenizer.get_vocab().items():
-        if place not in rows:  # mergekit fails on it, with a KeyError
+        if place not in rows:  # mergekit would fail with a KeyError
             raise RefusedInput(
-                f"{reference}: its tokenizer knows '{token}', which has no row in its embeddings; "
-                "resize them to the tokenizer, and save the model"
+                f"{reference}: its tokenizer contains '{token}', which has no row in its embeddings; "
+                "resize the embeddings to the tokenizer, and save the model"
             )
     return sum(row < 0 for row in rows.values())
 
 
-def _drop_circumstances(file: Path) -> None:
-    """Takes out what says where a tokenizer was loaded from, and whether off line: its digest must not."""
+def _drop_loading_keys(file: Path) -> None:
+    """Removes the keys that record where a tokenizer was loaded from, and whether offline.
+
+    They must not affect the tokenizer's digest.
+    """
     content = json.loads(file.read_text("utf-8"))
-    kept = {key: value for key, value in content.items() if key not in _CIRCUMSTANCES}
+    kept = {key: value for key, value in content.items() if key not in _LOADING_KEYS}
     file.write_text(json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True), "utf-8")
 
 
 def _most_common_template(tokenizers: Iterable[PreTrainedTokenizerBase]) -> str | None:
-    """mergekit's ``auto``; of equally common ones the first parent's, where mergekit's is arbitrary."""
+    """The template of mergekit's ``auto``. A tie goes to the first parent; in mergekit it is arbitrary."""
     templates = [t.chat_template for t in tokenizers]
     texts = [t.get("default") if isinstance(t, dict) else t for t in templates]
     common = Counter(text.strip() for text in texts if text).most_common(1)

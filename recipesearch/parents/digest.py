@@ -1,4 +1,4 @@
-"""Content digests: two models with one digest are the same model, wherever their files are."""
+"""Content digests: two models with the same digest are the same model, wherever their files are."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from ..errors import RefusedInput
 from ..files import cache_dir, write_text
 from .headers import COMPANIONS, CONFIG_NOISE, Checkpoint
 
-_FORMAT = "3"  # of the digest; raise it with any change to _digest, so that kept digests are made anew
+_FORMAT = "3"  # of the digest; increase it with any change to _digest, so cached digests are recomputed
 _CHUNK = 1 << 24
 
 
 def content_digest(checkpoint: Checkpoint) -> str:
-    """Hex digest of what makes the model: config, companion files, and every tensor's name, type and bytes.
+    """Hex digest of a model's content: config, companion files and all tensors with their names.
 
-    Independent of the folder's place, its sharding and its metadata. Kept in the cache by the files' sizes
-    and times, since reading a large model takes as long as its disk does.
+    A tensor counts by its name, dtype, shape and bytes. Independent of the folder's location, sharding and
+    metadata. Cached by the files' paths, sizes and
+    modification times, because reading a large model is slow.
     """
     files = sorted({header.file for header in checkpoint.tensors.values()})
     files += [checkpoint.directory / name for name in ("config.json", *COMPANIONS)]
@@ -36,7 +37,7 @@ def adapter_digest(directory: Path) -> str:
     config, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
     if not (config.exists() and weights.exists()):
         raise RefusedInput(
-            f"{directory}: not an adapter folder (adapter_config.json and adapter_model.safetensors)"
+            f"{directory}: not an adapter folder; it needs adapter_config.json and adapter_model.safetensors"
         )
     return joint_digest(config.read_bytes(), weights.read_bytes())
 

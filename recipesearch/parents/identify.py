@@ -17,35 +17,40 @@ from .tokenizer_files import tokenizer_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # not ../folder
 _RECIPE_ENDINGS = (".yaml", ".yml")
-_BUNDLED = re.compile(r"parent-[0-9a-f]{12}")  # a recipe beside the one that names it (exporting/bundle.py)
-SCRIPT = "rebuild.sh"  # and the stock commands for both
-# README.md states the licence, which model cards of merges repeat.
+_BUNDLED = re.compile(
+    r"parent-[0-9a-f]{12}"
+)  # a recipe next to the recipe that names it (exporting/bundle.py)
+SCRIPT = "rebuild.sh"  # the stock mergekit commands of a bundle
+# README.md gives the licence, which model cards of merges repeat.
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "README.md"]
 
 
 def identify(reference: str, folder: Path) -> Parent:
-    """The Parent that a reference names: ``directory``, ``hub/id[@revision]``, ``recipe.yaml``,
-    ``zoo:name``, each optionally followed by ``+adapter``.
+    """The Parent of a reference: ``directory``, ``hub/id[@revision]``, ``recipe.yaml`` or ``zoo:name``.
 
-    Relative paths start at ``folder`` (that of the file that holds the reference). A hub id without a
-    revision is pinned to the commit found. Raises RefusedInput for a missing, unsafe or damaged model and
-    PlanError for an unreadable recipe.
+    ``+adapter`` may follow. Relative paths start at ``folder``, the folder of the file that contains the
+    reference. A hub id without a revision is pinned to the commit found. Raises RefusedInput for a missing,
+    unsafe or damaged model, and PlanError for an unreadable recipe.
     """
     return _Reader().identify(reference, folder)
 
 
 def adapted(parent: Parent, adapter: Path) -> Parent:
-    """The parent, which has none yet, with a PEFT adapter's folder. Raises RefusedInput if it is none."""
+    """The parent with a PEFT adapter's folder. The parent must not have an adapter yet.
+
+    Raises RefusedInput if the folder is not an adapter.
+    """
     assert parent.adapter is None
     digest = joint_digest(parent.digest, adapter_digest(adapter))
     return Parent(digest, parent.source, parent.revision, str(adapter))
 
 
 def locate(reference: str, folder: Path) -> Path | None:
-    """The model folder that a reference names, as in ``identify`` but without reading its weights.
+    """The model folder of a reference, as in ``identify`` but without reading weights.
 
-    A hub model is downloaded first. None for a recipe file and for a model with an adapter: they are no
-    folders yet. Raises RefusedInput for a model that is nowhere.
+    A hub model is downloaded first. None for a recipe file and for a model with an adapter, which
+    have no folder yet. Raises RefusedInput for a hub or zoo model that is not available. A local
+    folder may not exist.
     """
     _require_plain(reference, folder)
     if "+" in reference or reference.endswith(_RECIPE_ENDINGS):
@@ -56,13 +61,13 @@ def locate(reference: str, folder: Path) -> Path | None:
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
     """A recipe file and its provenance. Raises PlanError or RefusedInput, naming the cause.
 
-    An ancestor is read once, however many ways lead to it: over generations they would be very many.
+    Each ancestor is read once, even if many paths lead to it: their number grows fast over generations.
     """
     return _Reader().recipe(path)
 
 
 def model_directory(parent: Parent) -> Path:
-    """The local folder of a parent's model files, adapter aside. Not for a recipe (see materialize.py)."""
+    """The local folder of a parent's model, without its adapter. Not for recipes (see materialize.py)."""
     assert isinstance(parent.source, str)
     if Path(parent.source).is_absolute():
         return Path(parent.source)
@@ -70,7 +75,7 @@ def model_directory(parent: Parent) -> Path:
 
 
 class _Reader:
-    """Reads references and recipe files, each recipe file once: over eras many paths lead to one ancestor."""
+    """Reads references and recipe files, each recipe file once: many paths can lead to one ancestor."""
 
     def __init__(self) -> None:
         self._open: list[Path] = []  # the recipe files being read, outermost first
@@ -80,14 +85,14 @@ class _Reader:
         _require_plain(reference, folder)
         model, _, adapter = reference.partition("+")
         if _BUNDLED.fullmatch(Path(model).name) and _local(f"{model}.yaml", folder).exists():
-            model += ".yaml"  # a folder of that name holds what stock mergekit has built from the recipe
+            model += ".yaml"  # the folder of that name is stock mergekit's build of the recipe
         parent = self._merge(model, folder) if model.endswith(_RECIPE_ENDINGS) else _model(model, folder)
         return adapted(parent, _local(adapter, folder)) if adapter else parent
 
     def recipe(self, path: Path) -> tuple[Recipe, dict[str, Any]]:
         path = path.absolute()
         if path in self._open:
-            raise PlanError(f"{path}: the recipe is its own parent")
+            raise PlanError(f"{path}: the recipe is its own parent; name other parents in it")
         if path not in self._read:
             self._open.append(path)
             self._read[path] = self._parse(path)
@@ -117,10 +122,15 @@ def _model(reference: str, folder: Path) -> Parent:
 
 
 def _find(reference: str, folder: Path) -> tuple[Path, str | None]:
-    """A model's folder and, if it is the hub's, its id there; the folder is then named by the commit."""
+    """A model's folder, and its hub id if it is from the hub.
+
+    The folder of a hub model is named after the commit.
+    """
     if (known := resolve(reference)) is not None:
         if not known.exists():
-            raise RefusedInput(f"'{reference}' is not trained yet; run 'recipesearch zoo' first (a minute)")
+            raise RefusedInput(
+                f"'{reference}' is not trained yet; run 'recipesearch zoo' first (takes a minute)"
+            )
         return known, None
     name, _, revision = reference.partition("@")
     directory = _local(name, folder)
@@ -135,7 +145,10 @@ def is_hub_id(name: str) -> bool:
 
 
 def _require_plain(reference: str, folder: Path) -> None:
-    """mergekit reads '@' and '+' in a path as revision and adapter, in its YAML too."""
+    """Raises RefusedInput for a path that contains '@' or '+'.
+
+    mergekit reads these signs as revision and adapter, in its YAML too.
+    """
     path = resolve(reference.partition("+")[0]) or _local(reference, folder)
     if path.exists() and any(sign in str(path) for sign in "@+"):
         raise RefusedInput(
@@ -156,6 +169,6 @@ def _snapshot(name: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         wanted = f"{name}@{revision}" if revision else name
         raise RefusedInput(
-            f"'{wanted}' is neither a folder here nor a model that the hub would give "
-            f"({type(error).__name__}); check the name, or download it first"
+            f"'{wanted}' is neither a local folder nor available from the hub ({type(error).__name__}); "
+            "check the name, or download the model first"
         ) from error

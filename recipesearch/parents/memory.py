@@ -1,7 +1,8 @@
-"""How much memory a study takes, from configs and headers alone, and the refusal of what cannot fit. Light.
+"""The memory that a study needs, and the rejection of studies that cannot fit. Light: no torch.
 
-Counted is what stays for the whole study: the parents, the live model, vLLM's KV cache. Activations and the
-libraries come on top, so what passes here may still be tight. All sizes are in bytes.
+Computed from configs and headers alone. Counts the memory that is held for the whole study: the parents, the
+live model and vLLM's KV cache. Activations and libraries come on top, so a study that passes may still run
+out of memory. All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _BLOCK = 128  # tokens; the largest block that vLLM divides its cache into
 _CACHE_LIMIT = 4 * _GIB
-# Of a GPU: what vLLM takes by default, and what it needs to be worth starting.
+# Shares of a GPU: vLLM's default, and the least with which vLLM is worth starting.
 _MOST_OF_A_GPU, _LEAST_OF_A_GPU = 0.92, 0.1
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-# A cgroup's limit, its use, and the prefix of the lines in memory.stat that count what lies below it too.
+# Files of a cgroup: its limit and its use; and the prefix of lines in memory.stat that include its children.
 _CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 _CGROUP_2 = ("memory.max", "memory.current", "")
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a study keeps in memory, in bytes over all ranks.
+    """The memory that a study holds, in bytes over all ranks.
 
-    ``mapped`` are those of ``parents`` that are stored in the plan's dtype: a CPU maps them from their files
-    and may drop them, so there they need not fit.
+    ``mapped`` is the part of ``parents`` that is stored in the plan's dtype. A CPU maps these tensors from
+    their files and may drop them, so on a CPU they need not fit.
     """
 
     parents: int
@@ -49,19 +50,19 @@ class Need:
 
     @property
     def total(self) -> int:
-        """Everything, mapped or not."""
+        """The sum of parents, model and cache, mapped or not."""
         return self.parents + self.model + self.cache
 
 
 def require_memory(
     checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None, places: int = 0
 ) -> Need:
-    """What the study needs, as in ``need``. Raises RefusedInput if this machine has less than that to give.
+    """The study's needs, as in ``need``. Raises RefusedInput if this machine has less memory available.
 
-    Where the available memory cannot be known, nothing is refused.
+    Nothing is rejected if the available memory cannot be determined.
     """
     needed = need(checkpoints, engine, live, places)
-    device = _present(engine.device)
+    device = _resolved(engine.device)
     parents = needed.parents - (needed.mapped if device == "cpu" else 0)
     required = parents + needed.model + needed.cache
     room = available(device, _ranks(engine))
@@ -77,7 +78,7 @@ def require_memory(
     }
     raise RefusedInput(
         f"the study needs {_gib(required)} of {device} memory (parents {_gib(parents)}, live model "
-        f"{_gib(needed.model)}, KV cache {_gib(needed.cache)}), and {_gib(room)} are available; "
+        f"{_gib(needed.model)}, KV cache {_gib(needed.cache)}), but only {_gib(room)} are available; "
         f"try {' or '.join(step for step, helps in steps.items() if helps)}"
     )
 
@@ -85,34 +86,35 @@ def require_memory(
 def need(
     checkpoints: Sequence[Checkpoint], engine: EnginePlan, live: Checkpoint | None = None, places: int = 0
 ) -> Need:
-    """What a study over these parents keeps in memory; ``live`` is like the live model at its largest.
+    """The memory that a study over these parents holds.
 
-    Unless stated, it is as large as the largest parent, and has the config of the first. ``places`` are those
-    for parents; who is not bred yet counts like the largest, and is stored in the plan's dtype.
+    ``live`` describes the live model at its largest. By default it has the size of the largest parent and the
+    config of the first parent. ``places`` is the maximum number of parents. Places not filled yet are
+    budgeted at the size of the largest parent, stored in the plan's dtype.
 
     Every rank of a tensor-parallel engine holds all the parents, and a share of the model and the cache.
-    Raises RefusedInput if the config does not tell the cache's size.
+    Raises RefusedInput if the config does not determine the size of the cache.
     """
     ranks = _ranks(engine)
     weights = [weight_bytes(checkpoint, engine.dtype) for checkpoint in checkpoints]
     mapped = sum(_bytes_stored_as(checkpoint, engine.dtype) for checkpoint in checkpoints)
-    unbred = max(0, places - len(weights)) * max(weights, default=0)
+    unfilled = max(0, places - len(weights)) * max(weights, default=0)
     first = live or next(iter(checkpoints), None)
     cache = _cache_bytes(first.config, engine) if first else 0
     model = weight_bytes(live, engine.dtype) if live else max(weights, default=0)
-    return Need(ranks * (sum(weights) + unbred), model, cache, ranks * (mapped + unbred))
+    return Need(ranks * (sum(weights) + unfilled), model, cache, ranks * (mapped + unfilled))
 
 
 def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
-    """The size of all the checkpoint's tensors once they are in ``dtype``."""
+    """The size of all the checkpoint's tensors after conversion to ``dtype``."""
     return _WIDTH[dtype] * sum(math.prod(header.shape) for header in checkpoint.tensors.values())
 
 
 def cache_bytes_per_token(config: Mapping[str, Any], dtype: str) -> int:
-    """What the keys and values of one token take in all layers.
+    """The size of one token's keys and values in all layers.
 
     An upper bound for models with sliding windows or compressed keys. Raises RefusedInput if the config does
-    not tell.
+    not determine the size.
     """
     heads = _known(config, "num_attention_heads")
     width = _number(config, "head_dim") or _known(config, "hidden_size") // heads
@@ -121,50 +123,50 @@ def cache_bytes_per_token(config: Mapping[str, Any], dtype: str) -> int:
 
 
 def default_cache_bytes(config: Mapping[str, Any], dtype: str, longest: int, batch_size: int) -> int:
-    """The KV cache that vLLM gets on a CPU, over all ranks, where the user sets none.
+    """The default KV cache of vLLM on a CPU, over all ranks.
 
-    Enough for ``batch_size`` sequences of ``longest`` tokens, but at most 4 GiB where that holds one of
-    them: the others wait. Raises RefusedInput if the config does not tell the size of a token.
+    Enough for ``batch_size`` sequences of ``longest`` tokens, but at most 4 GiB if that holds one sequence;
+    further sequences wait. Raises RefusedInput if the config does not determine the size of a token.
     """
     block = _BLOCK * cache_bytes_per_token(config, dtype)
     sequence = math.ceil(longest / _BLOCK) * block
-    # vLLM keeps one block back, and does not start unless the others hold the longest sequence.
+    # vLLM reserves one block, and does not start unless the other blocks hold the longest sequence.
     return min(batch_size * sequence + block, max(sequence + block, _CACHE_LIMIT))
 
 
 def longest_sequence(config: Mapping[str, Any]) -> int:
-    """The tokens of the longest sequence that the model was made for; 2048 if its config does not say."""
+    """The model's maximum sequence length in tokens; 2048 if its config does not give one."""
     return _number(config, *_LENGTHS) or 2048
 
 
 def gpu_share(parents: int, total: int) -> float:
-    """The share of a GPU of ``total`` bytes that vLLM may take, so that the parents fit beside it.
+    """The share of a GPU of ``total`` bytes that vLLM may take if the parents are to fit too.
 
-    Raises RefusedInput if next to nothing is left.
+    Raises RefusedInput if too little is left for vLLM.
     """
     share = _MOST_OF_A_GPU - parents / total
     if share < _LEAST_OF_A_GPU:
         raise RefusedInput(
             f"the parents take {_gib(parents)} of a GPU's {_gib(total)}, which leaves vLLM too little; "
-            "name fewer parents, choose a smaller engine.dtype, or use a larger GPU"
+            "use fewer parents, a smaller engine.dtype or a larger GPU"
         )
     return share
 
 
 def available(device: str, ranks: int = 1) -> int | None:
-    """The bytes that ``cpu``, ``cuda`` or ``auto`` can give now; None where that cannot be known.
+    """The bytes available now on ``cpu``, ``cuda`` or ``auto``; None if that cannot be determined.
 
-    On a CPU the least of what the system and the process's cgroups allow, files that are merely cached
-    counted as free; else what is free on the ``ranks`` GPUs that have most.
+    On a CPU this is the minimum over the system and the process's cgroups, and cached files count as free. On
+    GPUs it is the free memory of the ``ranks`` GPUs with the most free memory.
     """
-    return _left_on_cpu() if _present(device) == "cpu" else _left_on_gpus(ranks)
+    return _left_on_cpu() if _resolved(device) == "cpu" else _left_on_gpus(ranks)
 
 
 def _cache_bytes(config: Mapping[str, Any], engine: EnginePlan) -> int:
     if not engine.traits.reserves_cache:
-        return 0  # it grows with the batch at hand
+        return 0  # it grows with the current batch
     if given := _option(engine, "kv_cache_memory_bytes"):
-        return given * _ranks(engine)  # vLLM reads it as each rank's
+        return given * _ranks(engine)  # vLLM's option is per rank
     longest = _option(engine, "max_model_len") or longest_sequence(config)
     return default_cache_bytes(config, engine.dtype, longest, engine.batch_size)
 
@@ -174,7 +176,10 @@ def _ranks(engine: EnginePlan) -> int:
 
 
 def _option(engine: EnginePlan, name: str) -> int | None:
-    """One of vLLM's options, if it is a plain count: vLLM also takes words (auto), which it judges itself."""
+    """One of vLLM's options, if it is a positive integer.
+
+    vLLM also accepts words such as ``auto``, which vLLM resolves itself.
+    """
     value = engine.options.get(name)
     return value if isinstance(value, int) and value > 0 else None
 
@@ -185,7 +190,7 @@ def _bytes_stored_as(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 def _number(config: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the config's numbers that it gives, in its text part or at its top."""
+    """The first of these numbers that the config gives, in its text part or at its top level."""
     text = config.get("text_config")
     for part in (text if isinstance(text, Mapping) else {}, config):
         for name in names:
@@ -197,8 +202,8 @@ def _number(config: Mapping[str, Any], *names: str) -> int | None:
 def _known(config: Mapping[str, Any], name: str) -> int:
     if not (number := _number(config, name)):
         raise RefusedInput(
-            f"the model's config gives no {name}, which the size of vLLM's KV cache follows from; "
-            "set engine.options.kv_cache_memory_bytes"
+            f"the model's config gives no {name}, so the size of vLLM's KV cache is unknown; set "
+            "engine.options.kv_cache_memory_bytes"
         )
     return number
 
@@ -210,8 +215,8 @@ def _gib(size: int) -> str:
 # -- what the machine has
 
 
-def _present(device: str) -> str:
-    """``auto`` is ``cuda`` where nvidia-smi shows a GPU."""
+def _resolved(device: str) -> str:
+    """``auto`` becomes ``cuda`` if nvidia-smi shows a GPU, else ``cpu``."""
     if device != "auto":
         return device
     return "cuda" if _free_on_gpus() else "cpu"
@@ -225,7 +230,7 @@ def _left_on_gpus(ranks: int) -> int | None:
 
 
 def _free_on_gpus() -> list[str]:
-    """The free MiB of each GPU that torch will see, in nvidia-smi's words, which need not be a number."""
+    """The free MiB of each GPU visible to torch, as nvidia-smi prints it, which may not be a number."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible == "":
         return []
@@ -244,10 +249,10 @@ def _left_on_cpu() -> int | None:
 
 
 def _left_in_cgroups() -> Iterator[int]:
-    """What each limited cgroup around this process still allows.
+    """The bytes that each limited cgroup of this process still allows.
 
-    Its own and all those above it: a limit holds for everything below. A container may see its own cgroup
-    as the root of the tree only, whatever path it is told.
+    Includes the process's own cgroup and all its ancestors, because a limit applies to everything below. In a
+    container the process's own cgroup may only be visible as the root of the tree, whatever its path.
     """
     for line in _text(PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -260,16 +265,16 @@ def _left_in_cgroups() -> Iterator[int]:
 
 
 def _left_in(cgroup: Path, limit: str, use: str, below: str) -> Iterator[int]:
-    """One number, or none without a limit."""
+    """The bytes left in a cgroup; nothing if the cgroup has no limit."""
     allowed, used = _text(cgroup / limit).strip(), _text(cgroup / use).strip()
     if allowed.isdigit() and used.isdigit():
-        # Files that were read count as used until somebody needs the room.
+        # Cached files count as used until the memory is needed.
         cached = re.findall(rf"^{below}(?:in)?active_file (\d+)", _text(cgroup / "memory.stat"), re.MULTILINE)
         yield max(0, int(allowed) - int(used) + sum(map(int, cached)))
 
 
 def _text(path: Path) -> str:
-    """A file's text, empty if there is none."""
+    """A file's text; empty if the file cannot be read."""
     try:
         return path.read_text()
     except OSError:

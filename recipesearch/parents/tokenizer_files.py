@@ -18,10 +18,11 @@ TOKENIZER_FILES = tuple(name for name in COMPANIONS if name != "generation_confi
 
 @dataclass(frozen=True)
 class Settled:
-    """A tokenizer setting that means the same in every run, and what it does to the parents.
+    """A tokenizer setting that means the same in every run, and its effect on the parents.
 
-    ``size`` is the merged vocabulary's, padding included; ``tokens`` and ``lacks`` are, for each parent in
-    order, the number of tokens that it has, and of those of the merged vocabulary that it has not.
+    ``size`` is the size of the merged vocabulary, padding included. For each parent in order,
+    ``tokens`` is its number of tokens, and ``lacks`` is the number of tokens of the merged vocabulary
+    that the parent lacks.
     """
 
     tokenizer: Tokenizer
@@ -31,10 +32,10 @@ class Settled:
 
 
 def tokenizer_folder(folder: Path) -> TokenizerFolder:
-    """A folder's tokenizer. Raises PlanError if it holds none."""
+    """The tokenizer in a folder. Raises PlanError if the folder contains none."""
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).exists()]
     if not files:
-        raise PlanError(f"{folder}: no tokenizer there; a recipe's is union, base or a local folder")
+        raise PlanError(f"{folder}: no tokenizer there; name union, base or a folder with a tokenizer")
     return TokenizerFolder(files_digest(files), str(folder.absolute()))
 
 
@@ -48,7 +49,7 @@ def copy_tokenizer(tokenizer: TokenizerFolder, target: Path) -> TokenizerFolder:
 
 
 def token_ids(folder: Path) -> Mapping[str, int] | None:
-    """A folder's tokens with their ids, from its ``tokenizer.json``; None without one."""
+    """The tokens and ids in a folder's ``tokenizer.json``; None if the file is missing or unreadable."""
     try:
         content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
         tokens = content["model"]["vocab"]
@@ -60,7 +61,7 @@ def token_ids(folder: Path) -> Mapping[str, int] | None:
 
 
 def files_digest(files: Sequence[Path]) -> str:
-    """Hex digest of some files' names and contents; a missing file counts as empty."""
+    """Hex digest of the names and contents of files. A missing file counts as empty."""
     state = hashlib.sha256()
     for file in files:
         state.update(file.name.encode() + b"\0" + (file.read_bytes() if file.exists() else b"") + b"\0")

@@ -1,11 +1,11 @@
-"""Recipe: what a merge is, as immutable data. Light: opens no model.
+"""Recipe: a merge as immutable data. Light: opens no model.
 
 recipe.py         Parent and Recipe, each with a digest
-mergekit_yaml.py  recipes as mergekit YAML, both ways
+mergekit_yaml.py  recipes as mergekit YAML, in both directions
 methods.py        the table of merge methods: everything that differs between methods
 architectures.py  which tensors of a layer write to the residual stream, by architecture
-hosting.py        short paths in a deep live model, padded with layers that do nothing
-shares.py         how much of a recipe each parent is
+hosting.py        pads short paths to the depth of a live model with layers that do nothing
+shares.py         each parent's share of a recipe
 """
 
 from .recipe import (

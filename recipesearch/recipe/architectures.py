@@ -1,8 +1,9 @@
-"""What layer spaces have to know of an architecture: how its layers write to the residual stream. Light.
+"""How the layers of each architecture write to the residual stream, which layer spaces depend on. Light.
 
-A layer adds what its attention and its MLP compute to the stream. With the matrices that do the adding at
-zero it is an identity; divided by a number they are what scaling the stream between layers comes to, where
-every layer reads the stream through a norm and adds its output as it is (see ``space/layers.py``).
+A layer adds the outputs of its attention and its MLP to the stream. If the matrices that produce these
+outputs are zero, the layer is an identity. Dividing them by a number is equivalent to scaling the stream
+between layers, if every layer reads the stream through a norm and adds its output unchanged (see
+``space/layers.py``).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Residual:
-    """``writers`` are parts of the names of the tensors that a layer adds to the stream with, also biases.
+    """The tensors with which a layer of an architecture writes to the residual stream.
 
-    ``pre_norm``: nothing but they come between a layer's computation and the stream. A post-norm family
-    normalises what it adds, so the size of its writers does not count.
+    ``writers`` are substrings of these tensors' names, biases included. ``pre_norm``: a layer's output is
+    added to the stream unchanged. A post-norm family normalises the output first, so the scale of its
+    writers has no effect.
     """
 
     writers: tuple[str, ...]

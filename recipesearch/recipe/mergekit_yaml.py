@@ -1,8 +1,9 @@
-"""Recipes as mergekit YAML, both ways.
+"""Recipes as mergekit YAML, in both directions.
 
-What mergekit reads stays mergekit's own (``mergekit.config.MergeConfiguration``); what it does not know
-(the merge seed, the parents' digests, the scores) sits under one extra key, ``recipesearch``, which
-mergekit ignores. mergekit also ignores a misspelt parameter, so reading refuses every unknown name.
+Keys that mergekit reads keep mergekit's format (``mergekit.config.MergeConfiguration``). Data that
+mergekit does not know (the merge seed, the parents' digests, the scores) is stored under one extra
+key, ``recipesearch``, which mergekit ignores. mergekit also ignores a misspelt parameter, so reading
+rejects every unknown name.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _TOP = {
 
 
 def to_mergekit(recipe: Recipe, locate: Callable[[Parent], str]) -> dict[str, Any]:
-    """The recipe as the mapping that mergekit's YAML holds; ``locate`` gives each parent's reference."""
+    """The recipe as the mapping in mergekit's YAML. ``locate`` gives the reference of a parent."""
     config: dict[str, Any] = {"merge_method": recipe.method}
     if recipe.base:
         config["base_model"] = locate(recipe.base)
@@ -67,7 +68,10 @@ def to_mergekit(recipe: Recipe, locate: Callable[[Parent], str]) -> dict[str, An
 
 
 def to_yaml(recipe: Recipe, locate: Callable[[Parent], str], provenance: Mapping[str, Any]) -> str:
-    """The recipe as YAML text that stock ``mergekit-yaml`` reads; ``provenance`` joins the seed."""
+    """The recipe as YAML text that stock ``mergekit-yaml`` reads.
+
+    ``provenance`` is stored with the seed and the digest.
+    """
     config = to_mergekit(recipe, locate)
     config[PROVENANCE] = {"seed": recipe.seed, "digest": recipe.digest, **provenance}
     return yaml.dump(config, Dumper=_FlowLists, sort_keys=False, allow_unicode=True, width=100)
@@ -80,9 +84,10 @@ def from_yaml(
 ) -> tuple[Recipe, dict[str, Any]]:
     """Reads a recipe and its provenance (empty for a plain mergekit file) from YAML text.
 
-    ``identify`` turns a model reference into a Parent, ``identify_tokenizer`` a tokenizer's folder into what
-    it holds (None: recipes that name one are refused). Raises PlanError for text that is not a mergekit
-    configuration of a known method, for keys this version cannot honour, and for misspelt parameters.
+    ``identify`` turns a model reference into a Parent. ``identify_tokenizer`` turns a tokenizer's folder
+    into a TokenizerFolder (None: recipes that name a folder are rejected). Raises PlanError for text that is
+    not a mergekit configuration of a known method, for keys that this version does not support, and for
+    misspelt parameters.
     """
     try:
         config = yaml.safe_load(text)
@@ -93,8 +98,8 @@ def from_yaml(
     _known(config, _TOP, "recipe key")
     try:
         provenance = dict(config.get(PROVENANCE) or {})
-        recipe = _recipe(config, _of_text(identify), int(provenance.get("seed", 0)))
-        tokenizer = _read_tokenizer(config, _of_text(identify), identify_tokenizer)
+        recipe = _recipe(config, _require_text(identify), int(provenance.get("seed", 0)))
+        tokenizer = _read_tokenizer(config, _require_text(identify), identify_tokenizer)
     except KeyError as error:
         raise PlanError(f"the recipe is not a mergekit configuration: {error} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
@@ -118,10 +123,10 @@ def _references(node: Any) -> Iterator[str]:
             yield from _references(value)
 
 
-def _of_text(identify: Callable[[str], Parent]) -> Callable[[Any], Parent]:
+def _require_text(identify: Callable[[str], Parent]) -> Callable[[Any], Parent]:
     def identify_text(reference: Any) -> Parent:
         if not isinstance(reference, str):
-            raise PlanError(f"write a model as one text, path[@revision][+adapter], not as {reference!r}")
+            raise PlanError(f"a model is one string, path[@revision][+adapter]; got {reference!r}")
         return identify(reference)
 
     return identify_text
@@ -134,7 +139,7 @@ def _recipe(config: Mapping[str, Any], identify: Callable[[str], Parent], seed: 
     base = identify(config["base_model"]) if config.get("base_model") else None
     given = [key for key in ("models", "slices") if config.get(key) is not None]
     if len(given) != 1 or not config[given[0]]:
-        raise PlanError("a recipe has exactly one of 'models' and 'slices', and not an empty one")
+        raise PlanError("a recipe needs exactly one of 'models' and 'slices', and it must not be empty")
     for key in ("dtype", "out_dtype"):
         if config.get(key) is not None:
             _known([str(config[key])], _DTYPES, key)
@@ -159,7 +164,7 @@ def _whole_models(
     identify: Callable[[str], Parent],
     accepts: frozenset[str],
 ) -> Slice:
-    """``models:`` as one slice of all layers; mergekit adds an unlisted base last (plan.normalize_config)."""
+    """``models:`` as one slice of all layers. mergekit appends an unlisted base (plan.normalize_config)."""
     sources = []
     for model in models:
         _known(model, {"model", "parameters"}, "key of a model")
@@ -211,7 +216,7 @@ def _slice(part: Slice, locate: Callable[[Parent], str]) -> dict[str, Any]:
 
 
 def _tokenizer_keys(tokenizer: Tokenizer, locate: Callable[[Parent], str]) -> dict[str, Any]:
-    """mergekit's ``tokenizer`` and ``chat_template``."""
+    """The tokenizer as mergekit's keys ``tokenizer`` and ``chat_template``."""
     source = tokenizer.source
     entry: dict[str, Any] = {"source": source if isinstance(source, str) else source.path}
     if tokenizer.tokens:
@@ -238,7 +243,7 @@ def _read_tokenizer(
     identify_tokenizer: Callable[[str], TokenizerFolder] | None,
 ) -> Tokenizer | None:
     if config.get("tokenizer") and config.get("tokenizer_source"):
-        raise PlanError("a recipe has one of 'tokenizer' and 'tokenizer_source', not both")
+        raise PlanError("a recipe may have 'tokenizer' or 'tokenizer_source', not both")
     raw = config.get("tokenizer") or {"source": config.get("tokenizer_source")}
     _known(raw, {"source", "tokens", "pad_to_multiple_of"}, "key of tokenizer")
     if not (config.get("tokenizer") or config.get("tokenizer_source")):
@@ -268,12 +273,12 @@ def _read_row(text: str, raw: Mapping[str, Any], identify: Callable[[str], Paren
         )
     token, number = source.get("token"), source.get("token_id")
     if (token is None) == (number is None):
-        raise PlanError(f"token '{text}': a model_token has exactly one of 'token' and 'token_id'")
+        raise PlanError(f"token '{text}': a model_token needs exactly one of 'token' and 'token_id'")
     return TokenRow(identify(source["model"]), str(token) if number is None else int(number), force)
 
 
 class _FlowLists(yaml.SafeDumper):
-    """Writes lists of numbers on one line, as people write layer ranges and gradients."""
+    """Writes lists of numbers on one line, as is usual for layer ranges and gradients."""
 
 
 def _represent_list(dumper: _FlowLists, data: list[Any]) -> yaml.SequenceNode:

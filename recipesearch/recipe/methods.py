@@ -1,8 +1,8 @@
-"""The table of merge methods: what each one takes, and where a search may look.
+"""The table of merge methods: the inputs of each method and the search range of each parameter.
 
-One row per method of mergekit 0.1.5. Everything that differs between methods is said here, so that the
-weight space, the recipe digest and the checks are written once, from the table. Light on purpose: a test
-holds the table against mergekit's own registry (``mergekit.merge_methods``).
+One row per method of mergekit 0.1.5. The table contains everything that differs between methods, so the
+weight space, the recipe digest and the checks are written once, from the table. It imports nothing heavy. A
+test compares it with mergekit's own registry (``mergekit.merge_methods``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ Scope = Literal["shared", "parent", "ratio", "sole"]
 class Parameter:
     """One searched parameter of a merge method.
 
-    ``scope``: one gene for the merge (``shared``), one for each parent (``parent``), one gene t for the
-    weights 1 - t and t of two parents, whose ratio is all that counts (``ratio``), or one for the only
-    parent (``sole``). ``gene`` is the gene's name: parameters of one meaning share it.
-    ``per_place`` says whether each layer group and filter has a gene of its own; ``log`` that the range is
-    searched by orders of magnitude. ``ceiling`` couples it to the density: the gene is then a fraction,
-    multiplied by ``ceiling(density)``, so that no genome can express a value that mergekit refuses.
+    - ``scope``: ``shared`` is one gene for the merge, ``parent`` one gene for each parent, ``sole`` one gene
+      for the only parent. ``ratio`` is one gene t for the weights 1 - t and t of two parents, where only the
+      ratio of the weights matters.
+    - ``low`` and ``high``: the default search range.
+    - ``gene``: the gene's name. Parameters with the same meaning share a gene.
+    - ``per_place``: each layer group and filter has its own gene.
+    - ``log``: the range is searched on a log scale.
+    - ``ceiling`` couples the parameter to the density. The gene is a fraction that is multiplied by
+      ``ceiling(density)``, so no genome can express a value that mergekit rejects.
     """
 
     name: str
@@ -42,13 +45,16 @@ class Parameter:
 class Method:
     """One merge method.
 
-    ``base``: ``required`` (an input apart, from which task vectors are taken), ``optional`` (the same where
-    there is one), ``either`` (one of the two inputs serves as base) or ``ignored`` (the base counts as any
-    other input). ``fewest`` and ``most`` (None: any) count the parents, a base apart not among them.
-    ``ordered`` says that two parents are not interchangeable. ``random``: draws random numbers, so a recipe
-    of it is the same only with the same seed. ``additive``: a weighted sum, so a parent of weight zero adds
-    nothing. ``normalised``: weights are divided by their sum, which therefore must not be zero.
-    ``accepts``: every parameter name that mergekit reads; it ignores others in silence, we refuse them.
+    - ``base``: ``required`` (a separate input that task vectors are taken from), ``optional`` (a separate
+      input if there is a base), ``either`` (one of the two inputs serves as base) or ``ignored`` (the base
+      counts like any other input).
+    - ``accepts``: every parameter name that mergekit reads. mergekit ignores other names silently;
+      recipesearch rejects them.
+    - ``fewest`` and ``most`` (None: no limit): the number of parents, not counting a separate base.
+    - ``ordered``: two parents are not interchangeable.
+    - ``random``: the method draws random numbers, so its result depends on the seed.
+    - ``additive``: a weighted sum, so a parent of weight zero adds nothing.
+    - ``normalised``: weights are divided by their sum, which therefore must not be zero.
     """
 
     name: str
@@ -74,25 +80,25 @@ def _density(default: float = 0.5) -> Parameter:
     return Parameter("density", "parent", 0.1, 1.0, default, "density")
 
 
-# Along a path from one model to the other: slerp's t, and nuslerp's weights 1 - t and t.
+# The position on a path from one model to the other: slerp's t, and nuslerp's weights 1 - t and t.
 _T = Parameter("t", "shared", 0.0, 1.0, 0.5, "t", per_place=True)
 _RATIO = Parameter("weight", "ratio", 0.0, 1.0, 0.5, "t", per_place=True)
-# Scales the sum of task vectors; with unnormalised weights it would only repeat what they say.
+# Scales the sum of task vectors. With unnormalised weights it would be redundant.
 _LAMBDA = Parameter("lambda", "shared", 0.5, 1.5, 1.0, "lambda")
 # breadcrumbs: with gamma >= 1 - density only the smallest entries survive (sparsify.magnitude_outliers).
 _GAMMA = Parameter("gamma", "parent", 0.0, 0.9, 0.02, "gamma", ceiling=lambda density: 1.0 - density)
-# della: density +- epsilon must lie inside (0, 1) (sparsify.della_magprune raises otherwise).
+# della: density +- epsilon must lie inside (0, 1), otherwise sparsify.della_magprune raises.
 _EPSILON = Parameter(
     "epsilon", "parent", 0.0, 0.95, 0.3, "epsilon", ceiling=lambda density: min(density, 1.0 - density)
 )
-# ram: a task vector's entry smaller than this counts as none.
+# ram: entries of a task vector smaller than this count as zero.
 _THRESHOLD = Parameter("epsilon", "shared", 1e-6, 1e-4, 1e-5, "threshold", log=True)
 
 
 def _task_vectors(
     name: str, *parameters: Parameter, accepts: frozenset[str] = _TASK_VECTOR, random: bool = False
 ) -> Method:
-    """mergekit's ``GeneralizedTaskArithmeticMerge`` and its variants."""
+    """A row for mergekit's ``GeneralizedTaskArithmeticMerge`` or one of its variants."""
     return Method(name, "required", parameters, accepts, random=random, additive=True)
 
 
@@ -121,7 +127,7 @@ METHODS: Mapping[str, Method] = {
             "optional",
             (_weight(1.0),),
             frozenset({"weight", "normalize_weights", "eps"}),
-            fewest=2,  # of one it is that one, whatever the base
+            fewest=2,  # with one input the result is that input, whatever the base
             normalised=True,
         ),
         Method("karcher", "ignored", (), frozenset({"max_iter", "tol"})),
@@ -168,7 +174,7 @@ METHODS: Mapping[str, Method] = {
             ),
             frozenset({"r", "alpha", "epsilon"}),
         ),
-        # Where the two differ by less than t, the second wins; else it moves the first by t.
+        # Entries that differ by less than t come from the second model; others move from the first by t.
         Method(
             "nearswap",
             "either",
@@ -178,9 +184,9 @@ METHODS: Mapping[str, Method] = {
             most=2,
             ordered=True,
         ),
-        # Its thresholds are quantiles: of a random sample, for tensors of more than a million entries.
+        # Its thresholds are quantiles, estimated from a random sample if a tensor exceeds a million entries.
         Method("arcee_fusion", "either", (), frozenset(), fewest=2, most=2, ordered=True, random=True),
-        # In each layer group the layers of one parent.
+        # Each layer group takes its layers from one parent.
         Method(
             "passthrough",
             "ignored",

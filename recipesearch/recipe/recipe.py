@@ -1,7 +1,7 @@
-"""Parent and Recipe: what a merge is, as immutable data.
+"""Parent and Recipe: a merge and its inputs as immutable data.
 
-A recipe is one mergekit merge together with the seed that its random methods need; a parent is a model
-that recipes may draw on, and may itself be a recipe. Neither reads a file or imports a heavy package.
+A recipe is one mergekit merge together with the seed for its random methods. A parent is a model that recipes
+may merge. A parent may itself be a recipe. This module reads no file and imports no heavy package.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Conditional:
-    """A parameter value for the tensors whose name contains ``filter`` (None: for all)."""
+    """A parameter value for the tensors whose name contains ``filter`` (None: for all tensors)."""
 
     value: Scalar | tuple[Scalar, ...]
     filter: str | None = None
 
 
-# A scalar, a gradient over the slice's layers, or a list of conditional values: the first match wins
+# A scalar, a gradient over the slice's layers, or conditional values of which the first match applies
 # (mergekit.config.ParameterSetting).
 Setting = Scalar | tuple[Scalar, ...] | tuple[Conditional, ...]
 Parameters = tuple[tuple[str, Setting], ...]
@@ -33,11 +33,11 @@ Parameters = tuple[tuple[str, Setting], ...]
 
 @dataclass(frozen=True)
 class Parent:
-    """A model that recipes may draw on.
+    """A model that recipes may merge.
 
-    ``source`` is an absolute directory, a hub id or a recipe; ``revision`` fixes a hub id; ``adapter`` is
-    the directory of an optional PEFT adapter. ``digest`` is the content's: equal digests mean equal models,
-    wherever the files lie, so it alone makes two parents equal.
+    ``source`` is an absolute directory, a hub id or a recipe. ``revision`` pins a hub id. ``adapter`` is the
+    directory of an optional PEFT adapter. ``digest`` is the digest of the content: equal digests mean equal
+    models, wherever the files are. Two parents are equal if their digests are.
     """
 
     digest: str
@@ -47,7 +47,10 @@ class Parent:
 
     @property
     def reference(self) -> str:
-        """The parent in mergekit's notation, ``path[@revision][+adapter]``; a recipe by its digest."""
+        """The parent in mergekit's notation, ``path[@revision][+adapter]``.
+
+        A recipe appears as ``recipe:`` and the first 12 digits of its digest.
+        """
         if isinstance(self.source, Recipe):
             text = f"recipe:{self.digest[:12]}"
         else:
@@ -57,7 +60,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Source:
-    """The layers ``[start, stop)`` of one parent in a slice (None: all of them), with its parameters."""
+    """The layers ``[start, stop)`` of one parent in a slice (None: all layers), and their parameters."""
 
     parent: Parent
     layers: tuple[int, int] | None = None
@@ -74,7 +77,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class TokenizerFolder:
-    """A tokenizer's files. ``digest`` is their content's, which alone makes two equal."""
+    """A tokenizer's files. ``digest`` is the digest of their content and alone decides equality."""
 
     digest: str
     path: str = field(compare=False)
@@ -82,9 +85,10 @@ class TokenizerFolder:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Where a token's embedding comes from for the parents that lack the token; with ``force``, for all.
+    """The embedding of a token for the parents that lack the token, or with ``force`` for all parents.
 
-    It is the row of ``token`` (its text or its id; None: of the same token) in ``parent``; zeros without one.
+    The embedding is the row of ``token`` (a text or an id; None: the same token) in ``parent``. Without
+    ``parent`` the embedding is zero.
     """
 
     parent: Parent | None = None
@@ -96,9 +100,10 @@ class TokenRow:
 class Tokenizer:
     """A vocabulary that the parents are aligned to before the merge, in mergekit's terms.
 
-    ``source`` is ``base``, ``union`` or a tokenizer's folder. mergekit numbers a union's new tokens anew at
-    every run, so the recipes of a search name the folder of one union (``merging/vocabulary.py``); ``tokens``
-    are added to it. ``chat_template`` is mergekit's own key: a known name, a Jinja text, or ``auto``.
+    ``source`` is ``base``, ``union`` or a tokenizer's folder. mergekit numbers the new tokens of a union
+    differently in every run, so the recipes of a search name the folder of one saved union
+    (``merging/settle.py``). ``tokens`` are added to the vocabulary. ``chat_template`` is mergekit's own key:
+    a known name, a Jinja text, or ``auto``.
     """
 
     source: str | TokenizerFolder = "union"
@@ -111,9 +116,9 @@ class Tokenizer:
 class Recipe:
     """One mergekit merge as data.
 
-    ``base`` gives the task vectors' origin where the method wants one, and the result's config and
-    tokenizer always. ``dtype`` is the dtype the parents are merged in, ``out_dtype`` the result's.
-    ``tokenizer`` aligns parents of different vocabularies (None: they have one).
+    ``base`` is the origin of the task vectors if the method uses one, and always gives the result its config
+    and tokenizer. ``dtype`` is the dtype that the parents are merged in, ``out_dtype`` the dtype of the
+    result. ``tokenizer`` aligns parents with different vocabularies (None: the parents share one vocabulary).
     """
 
     method: str
@@ -127,10 +132,10 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of what decides the tensors: two recipes share it only if their tensors are equal.
+        """Hex digest of everything that decides the tensors: recipes with equal digests have equal tensors.
 
-        Key order, number format and the place of a parent's files do not matter. Parents keep their order.
-        The seed counts only for methods that draw random numbers.
+        Key order, number format and the location of a parent's files do not matter. The order of the parents
+        does. The seed counts only for methods that draw random numbers.
         """
         content: dict[str, object] = {
             "method": self.method,
@@ -169,8 +174,10 @@ class Recipe:
 
     @property
     def path(self) -> tuple[tuple[Slice, int], ...] | None:
-        """For each layer of the result its slice, and its number in the parent of that slice's first source;
-        None for a merge of whole models."""
+        """For each layer of the result: its slice, and its index in the parent of the slice's first source.
+
+        None for a merge of whole models.
+        """
         ranges = [part.sources[0].layers for part in self.slices]
         if None in ranges:
             return None
@@ -178,11 +185,12 @@ class Recipe:
         return tuple((part, layer) for part, layers in pairs for layer in range(*(layers or ())))
 
     def _effective(self, part: Slice) -> tuple[Source, ...]:
-        """The sources that count: a zero-weight parent drops out where that cannot change a bit.
+        """The sources that affect the result: without zero-weight parents, if dropping them changes no bit.
 
-        Only in a weighted sum. Not for random methods, whose draws shift; and not beyond four inputs, where
-        torch's sum over the inputs groups its terms differently (measured: 5 to 50% of such merges change in
-        the last bit). Nor where vocabularies are aligned: its rows may stand for tokens that others lack.
+        Only weighted sums qualify. Random methods do not: their draws would shift. Merges of more than
+        four inputs do not: torch's sum over the inputs groups its terms differently (measured: 5 to 50% of
+        such merges change in the last bit). Aligned vocabularies do not: a parent's rows may serve tokens
+        that other parents lack.
         """
         method = METHODS[self.method]
         inputs = [s for s in part.sources if method.base == "ignored" or s.parent != self.base]
@@ -193,7 +201,10 @@ class Recipe:
 
 
 def _tokenizer_content(tokenizer: Tokenizer) -> dict[str, object]:
-    """What of a tokenizer decides the result, as JSON data. The order of tokens does: it numbers them."""
+    """The parts of a tokenizer that decide the result, as JSON data.
+
+    Tokens keep their order, because the order numbers them.
+    """
     source = tokenizer.source
     return {
         "source": source if isinstance(source, str) else source.digest,
@@ -207,12 +218,12 @@ def _tokenizer_content(tokenizer: Tokenizer) -> dict[str, object]:
 
 
 def freeze(parameters: Mapping[str, object] | None) -> Parameters:
-    """mergekit's YAML form of parameters (a mapping) as immutable data, in name order."""
+    """mergekit's YAML form of parameters (a mapping) as immutable data, sorted by name."""
     return tuple(sorted((name, _freeze_setting(value)) for name, value in (parameters or {}).items()))
 
 
 def thaw(parameters: Parameters) -> dict[str, object]:
-    """The inverse of :func:`freeze`: plain dicts and lists, as mergekit's YAML has them."""
+    """The inverse of :func:`freeze`: plain dicts and lists, as in mergekit's YAML."""
     return {name: _thaw_setting(setting) for name, setting in parameters}
 
 
@@ -236,7 +247,7 @@ def _freeze_conditional(item: object) -> Conditional:
 
 def _scalar(value: object) -> Scalar:
     if not isinstance(value, bool | int | float | str):
-        raise ValueError(f"a parameter value is a number, a word or a list of them; got {value!r}")
+        raise ValueError(f"a parameter value is a number, a string or a list of these; got {value!r}")
     return value
 
 
@@ -252,7 +263,7 @@ def _thaw_conditional(item: Conditional) -> dict[str, object]:
 
 
 def _canonical(value: object) -> object:
-    """Plain JSON data in which equal settings are equal: 1, 1.0 and "1e0" are one number."""
+    """Plain JSON data in which equal settings are equal: 1, 1.0 and "1e0" are the same number."""
     if isinstance(value, Conditional):
         return {"filter": value.filter, "value": _canonical(value.value)}
     if isinstance(value, tuple):
@@ -276,6 +287,9 @@ def _always_zero(parameters: Parameters) -> bool:
 
 
 def _all_zero(setting: Setting) -> bool:
-    """Whether a number, or a gradient's every number, is zero; an empty one says nothing to mergekit."""
+    """Whether a number, or every number of a gradient, is zero.
+
+    False for an empty gradient, which sets nothing in mergekit.
+    """
     values = setting if isinstance(setting, tuple) else (setting,)
     return bool(values) and all(_canonical(value) == 0.0 for value in values)

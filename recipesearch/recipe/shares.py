@@ -1,4 +1,4 @@
-"""How much of a recipe each of its parents is."""
+"""Each parent's share of a recipe."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .recipe import Conditional, Parent, Recipe, Setting, Slice, Source
 
 
 def parent_shares(recipe: Recipe) -> dict[Parent, float]:
-    """How much of a recipe each of its parents is: shares that sum to 1.
+    """Each parent's share of a recipe. The shares sum to 1.
 
-    In proportion to a parent's |weight|, averaged over the filters or the gradient's points of a slice, and
-    summed over its slices by their layers. ``slerp``'s t says 1 - t and t. Where a method has no weights
-    (``karcher``, ``model_stock``, ``passthrough``, ...) each source of a slice counts the same, so that a
-    path is divided by layers. A base that only gives the origin of task vectors is in every recipe alike
-    and gets nothing, unless all weights are zero: then the recipe is the base. Densities and signs are not
-    looked at: this is bookkeeping, not a measure of influence.
+    A parent's share is proportional to its |weight|, averaged over the filters or gradient points of a slice
+    and summed over the slices by their numbers of layers. The weights of ``slerp`` are 1 - t and t. In
+    methods without weights (``karcher``, ``model_stock``, ``passthrough``, ...) every source of a slice
+    counts the same, so a path is divided by layers. A base that only gives the origin of task vectors is in
+    every recipe alike and has share 0, unless all weights are zero: then the recipe is the base. Densities
+    and signs are ignored. The shares are bookkeeping, not a measure of influence.
     """
     apart = METHODS[recipe.method].base in ("required", "optional")
     amounts = dict.fromkeys(recipe.parents(), 0.0)
@@ -32,17 +32,17 @@ def parent_shares(recipe: Recipe) -> dict[Parent, float]:
 
 
 def _layers(source: Source) -> int:
-    """How many layers a source gives; a whole model is one unit, since its recipe has no other slice."""
+    """The number of layers of a source. A whole model is one unit, since its recipe has no other slice."""
     return 1 if source.layers is None else source.layers[1] - source.layers[0]
 
 
 def _weight(recipe: Recipe, part: Slice, source: Source) -> float:
-    """What a source's slice takes of it; the nearest statement counts, as in mergekit."""
-    stated = dict(recipe.parameters) | dict(part.parameters) | dict(source.parameters)
+    """A source's weight in its slice. The most specific setting applies, as in mergekit."""
+    settings = dict(recipe.parameters) | dict(part.parameters) | dict(source.parameters)
     if recipe.method == "slerp":
-        t = _size(stated["t"])
+        t = _size(settings["t"])
         return 1.0 - t if source.parent == recipe.base else t
-    return _size(stated.get("weight", 1.0)) if "weight" in METHODS[recipe.method].accepts else 1.0
+    return _size(settings.get("weight", 1.0)) if "weight" in METHODS[recipe.method].accepts else 1.0
 
 
 def _size(setting: Setting) -> float:

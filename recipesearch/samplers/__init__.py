@@ -1,7 +1,7 @@
-"""Samplers: from a name in the plan to what proposes genomes; the only room that tells samplers apart.
+"""Samplers: from a sampler's name in the plan to proposed genomes. Only this room distinguishes samplers.
 
-fit.py        what each sampler can search, the refusal of what it cannot, and the choice of ``auto``
-build.py      names to Optuna samplers
+fit.py        what each sampler can search, the rejection of unsuitable spaces, and the choice of ``auto``
+build.py      an Optuna sampler from a sampler's name
 catcmawm.py   CMA-ES over numbers and choices together
-per_trial.py  a sampler built anew for each trial, which proposes no recipe twice
+per_trial.py  a sampler that is rebuilt for each trial and avoids known recipes
 """

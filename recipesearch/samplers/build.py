@@ -1,4 +1,4 @@
-"""From a sampler's name to an Optuna sampler with a seed of its own."""
+"""An Optuna sampler from a sampler's name, with its own seed."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from optuna.trial import FrozenTrial
 from .catcmawm import CatCMAwMSampler
 from .fit import Genes
 
-_MUTATION = 0.2  # the chance for each gene
+_MUTATION = 0.2  # probability per gene
 _MARGIN = 1e-6  # of a range
 
 
 def build(sampler: str, genes: Genes, seed: int, *, population: int, start: Mapping[str, Any]) -> BaseSampler:
-    """An Optuna sampler by name. ``start`` is the first mean of those that sample around one."""
+    """An Optuna sampler by name. ``start`` is the first mean of samplers that draw around a mean."""
     with warnings.catch_warnings():
-        # The mutation operators are new, and x0 leaves Optuna in 6.0: until then it is the one way to
+        # The mutation operators are experimental. x0 will be removed in Optuna 6.0, but is the only way to
         # give CMA-ES its first mean.
         for kind in (FutureWarning, ExperimentalWarning, UserWarning):
             warnings.simplefilter("ignore", kind)
         return _named(sampler, genes, seed, population, start)
 
 
-def disown(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
-    """Takes a trial out of its sampler's generation: its genome is no longer what the sampler drew."""
+def drop_from_generation(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
+    """Drops a trial from its sampler's generation, because its genome is no longer the sampler's draw."""
     if isinstance(sampler, CatCMAwMSampler):
-        sampler.disown(study, trial)
+        sampler.drop_from_generation(study, trial)
     elif isinstance(sampler, CmaEsSampler):
         study._storage.set_trial_system_attr(trial._trial_id, sampler._attr_key_generation, -1)
 
@@ -68,18 +68,21 @@ def _named(sampler: str, genes: Genes, seed: int, population: int, start: Mappin
 
 
 def _around(genes: Genes, start: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A first mean, off the ends of the ranges: at them half of all draws are cut, and cma refuses it."""
+    """A seed and a first mean, which is kept off the ends of the ranges.
+
+    At an end half of all draws are clipped, and cma rejects the mean.
+    """
     mean = {}
     for name, gene in genes.items():
         assert isinstance(gene, FloatDistribution)
         margin = _MARGIN * (gene.high - gene.low)
         mean[name] = min(max(start[name], gene.low + margin), gene.high - margin)
-    # From the first trial on: otherwise that one is drawn at random.
+    # No startup trials: otherwise the first trial is drawn at random.
     return {"x0": mean, "seed": seed, "n_startup_trials": 0, "warn_independent_sampling": False}
 
 
 def _operators(genes: Genes) -> dict[str, Any]:
-    """Wider steps than Optuna's defaults, which suit longer runs (scripts/bench_operators.py)."""
+    """Wider steps than Optuna's defaults, which suit longer runs (docs/benchmarks.md)."""
     return {
         "crossover": SBXCrossover(eta=2.0),
         "mutation": PolynomialMutation(eta=5.0),

@@ -1,7 +1,7 @@
 """CatCMAwM: CMA-ES over numbers and choices together, as an Optuna sampler.
 
-Hamano et al., 2504.07884; the optimiser is ``cmaes.CatCMAwM``. Nothing but what it drew is stored, as plain
-JSON with the trial: its state is rebuilt by telling it the study's generations again.
+Hamano et al., 2504.07884. The optimiser is ``cmaes.CatCMAwM``. Only its draws are stored, as plain JSON with
+each trial. Its state is rebuilt by replaying the study's generations.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from optuna.trial import FrozenTrial, TrialState
 if TYPE_CHECKING:
     from cmaes import CatCMAwM
 
-_DRAWN = "catcmawm"  # of a trial's system attributes: its generation, and the draw before it was cut to range
-_STEP = 1 / 6  # of each range: the first standard deviation
-_FAVOUR = 0.5  # of a choice's first probability, what its starting value has before the rest is shared
+_DRAWN = "catcmawm"  # a trial's system attribute: its generation, and the draw before clipping
+_STEP = 1 / 6  # of each range: the initial standard deviation
+_FAVOUR = 0.5  # initial probability reserved for a choice's start value; all values share the rest
 
 Array = NDArray[np.float64]
 
 
 class CatCMAwMSampler(BaseSampler):
-    """Proposes genomes around a mean, and choices by their probabilities, both learnt by rank.
+    """Proposes numbers around a mean and choices by their probabilities. Both are learned from ranks.
 
-    One objective. ``start`` gives the first mean, and favours its choices; genes that it lacks start in
-    the middle. Trials that this sampler did not draw are not learnt from.
+    One objective only. ``start`` gives the first mean, and the choices that are likelier at first. Genes that
+    ``start`` lacks begin in the middle. Trials that this sampler did not draw are ignored.
     """
 
     def __init__(self, genes: Mapping[str, BaseDistribution], start: Mapping[str, Any], seed: int) -> None:
@@ -67,8 +67,8 @@ class CatCMAwMSampler(BaseSampler):
         """A uniform draw."""
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
 
-    def disown(self, study: Study, trial: FrozenTrial) -> None:
-        """Takes a trial out of its generation: it is told nothing of it."""
+    def drop_from_generation(self, study: Study, trial: FrozenTrial) -> None:
+        """Drops a trial from its generation, so the optimiser never learns from it."""
         study._storage.set_trial_system_attr(trial._trial_id, _DRAWN, {"generation": -1, "raw": []})
 
     def _replayed(self, study: Study) -> CatCMAwM:
@@ -88,7 +88,7 @@ class CatCMAwMSampler(BaseSampler):
             x_space=[[0.0, 1.0]] * count if count else None,
             c_space=sizes or None,
             mean=np.array([self._unit(name) for name in self._numbers]) if count else None,
-            # Stated: its default is narrow near the ends of a range, and nothing at them.
+            # Set explicitly: the default is narrow near the ends of a range, and zero at them.
             cov=np.eye(count) * _STEP**2 if count else None,
             cat_param=self._first_probabilities(sizes) if sizes else None,
             seed=self._seed,
@@ -125,7 +125,7 @@ class CatCMAwMSampler(BaseSampler):
 
 
 def _generations(study: Study, size: int) -> Iterator[list[FrozenTrial]]:
-    """The study's whole generations, in order: the first ``size`` finished trials of each."""
+    """The study's complete generations, in order: the first ``size`` finished trials of each."""
     by_generation: dict[int, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if _DRAWN in trial.system_attrs:

@@ -1,4 +1,4 @@
-"""What each sampler can search, the refusal of what it cannot, and which one ``auto`` takes."""
+"""What each sampler can search, the rejection of unsuitable spaces, and the choice of ``auto``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ _MANY = 100  # genes
 
 @dataclass(frozen=True)
 class Ability:
-    """What a sampler takes beside numeric genes and one objective.
+    """What a sampler supports in addition to numeric genes and one objective.
 
-    ``breeds``: it works in generations, and seeds are the first; ``starts``: it samples around a mean, and
-    the best seed is the first. ``choices``: categorical genes.
+    - ``choices``: categorical genes.
+    - ``objectives``: several objectives.
+    - ``constraints``: bounds on objectives.
+    - ``breeds``: the sampler works in generations, and the seeds are the first generation.
+    - ``starts``: the sampler draws around a mean, and the best seed is the first mean.
     """
 
     choices: bool = True
@@ -46,19 +49,19 @@ SAMPLERS: Mapping[str, Ability] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """The sampler that a study uses, and why."""
+    """The sampler that a study uses, and the reason."""
 
     sampler: str
     reason: str
 
 
 def choose(search: SearchPlan, genes: Genes, objectives: int, constrained: bool = False) -> Choice:
-    """The plan's sampler, or the one that ``auto`` takes. ``objectives`` counts those of the plan.
+    """The plan's sampler, or the sampler that ``auto`` selects for this number of objectives.
 
     Raises PlanError, with the way out, if the plan's sampler cannot search this space.
     """
     if not genes:
-        raise PlanError("the space has no genes: give more parents, methods or layer groups")
+        raise PlanError("the space has no genes: add parents, methods or layer groups")
     values = 1 if search.scalarize else objectives
     if search.sampler == "auto":
         return _auto(genes, values, constrained)
@@ -72,17 +75,17 @@ def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> 
     if choices and not ability.choices:
         raise PlanError(
             f"sampler {sampler} needs numeric genes, but '{choices[0]}' is a choice: "
-            "fix one method and 'parents: all', or use catcmawm, tpe or nsga2"
+            "name one method and set 'parents: all', or use catcmawm, tpe or nsga2"
         )
     if values > 1 and not ability.objectives:
         raise PlanError(
             f"sampler {sampler} needs one objective, but the plan has {values}: "
-            "state search.scalarize (one weight each), or use nsga2"
+            "set search.scalarize (one weight per objective), or use nsga2"
         )
     if sampler == "pycma":
         _require_pycma(genes)
     if constrained and not ability.constraints:
-        raise PlanError(f"sampler {sampler} knows no constraints: use nsga2, nsga3, tpe or gp")
+        raise PlanError(f"sampler {sampler} does not support bounds: use nsga2, nsga3, tpe or gp")
 
 
 def _require_pycma(genes: Genes) -> None:
@@ -96,7 +99,7 @@ def _require_pycma(genes: Genes) -> None:
 
 
 def _auto(genes: Genes, values: int, constrained: bool) -> Choice:
-    """The rule of ``auto``, fixed on synthetic landscapes (scripts/bench_samplers.py, docs/benchmarks.md)."""
+    """The rule of ``auto``, chosen on synthetic landscapes (docs/benchmarks.md)."""
     count, choices = len(genes), len(_choices(genes))
     if values > 3:
         return Choice("nsga3", f"{values} objectives: it keeps a front of more than three spread out")

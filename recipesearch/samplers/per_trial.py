@@ -1,8 +1,8 @@
-"""A sampler that is built anew for each trial, and sees to it that trials do not repeat each other.
+"""A sampler that is rebuilt for each trial and avoids known recipes.
 
-Optuna stores no sampler's random state, so the sampler is rebuilt for every trial from (plan seed, era,
-trial number): a resumed study draws what the uninterrupted one would have drawn, and nothing lives outside
-the database.
+Optuna stores no sampler's random state. The sampler is therefore rebuilt for every trial from (plan seed,
+era, trial number): a resumed study draws what the uninterrupted study would have drawn, and no state exists
+outside the database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..plan import SearchPlan
-from .build import build, disown
+from .build import build, drop_from_generation
 from .fit import SAMPLERS, Genes
 
 _REDRAWS, _MUTATIONS = 10, 10
@@ -27,19 +27,19 @@ _REDRAWS, _MUTATIONS = 10, 10
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of genomes: whether one's recipe was tried before, and which genes decide it."""
+    """Whether a genome's recipe was tried before, and which genes decide its recipe."""
 
     repeated: Callable[[Mapping[str, Any]], bool] = lambda genome: False
     active: Callable[[Mapping[str, Any]], set[str]] = lambda genome: set(genome)
 
 
 class PerTrialSampler(BaseSampler):
-    """Composes the Optuna sampler of a name, built with a seed of its own for each trial.
+    """Wraps the Optuna sampler of a name, rebuilt with its own seed for each trial.
 
-    ``start`` is the first mean of samplers that have one, unless the study has scored seeds: then the best
-    of those that are merges is. ``seed_mark`` is the user attribute that seeds bear. A genome whose recipe
-    was tried before is mutated in an active gene, a bounded number of times, until it is new; samplers
-    around a mean draw again first.
+    ``start`` is the first mean of samplers that have one. If the study has scored seeds that are merges, the
+    best of them is the first mean instead. ``seed_mark`` is the user attribute that marks seeds. A genome
+    whose recipe was tried before is mutated in an active gene until it is new, a bounded number of times.
+    Samplers that draw around a mean first draw again.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class PerTrialSampler(BaseSampler):
         self._known, self._mark, self._era = known or Known(), seed_mark, era
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All genes: every trial holds every gene, so nothing need be inferred from the past."""
+        """All genes: every trial has every gene, so nothing is inferred from past trials."""
         return self._genes
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The inner sampler's genome, completed and new; {} for a seed that it need not know of."""
+        """The inner sampler's genome, completed and new; {} for a seed if the sampler has no generations."""
         if self._mark in trial.user_attrs and not self._ability.breeds:
-            return {}  # its genes are fixed, and it is no draw of the inner sampler's to learn from
+            return {}  # its genes are fixed, and the inner sampler did not draw them
         genome = self._draw_genome(study, trial, search_space, 0)
         redraws = _REDRAWS if self._ability.starts else 1
         for attempt in range(1, redraws + _MUTATIONS):
@@ -75,8 +75,8 @@ class PerTrialSampler(BaseSampler):
             if attempt < redraws:
                 genome = self._draw_genome(study, trial, search_space, attempt)
                 continue
-            if attempt == redraws > 1:  # converged; and it is to learn from its own draws only
-                disown(self._build(study, trial.number, 0), study, trial)
+            if attempt == redraws > 1:  # converged: the sampler must learn only from its own draws
+                drop_from_generation(self._build(study, trial.number, 0), study, trial)
             genome = self._mutate(study, trial, genome, attempt)
         return genome
 
@@ -89,7 +89,7 @@ class PerTrialSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Lets the inner sampler note the trial's end."""
+        """Passes the trial's end on to the inner sampler."""
         self._build(study, trial.number, 0).after_trial(study, trial, state, values)
 
     def _draw_genome(
@@ -99,7 +99,7 @@ class PerTrialSampler(BaseSampler):
         if self._ability.starts:
             study = cast(Study, _Unseeded(study, self._mark))
         genome = inner.sample_relative(study, trial, genes)
-        # A first generation is all random, and NSGA-II leaves out the categorical genes that it mutates.
+        # NSGA-II draws nothing in its first generation, and later omits categorical genes that it mutates.
         for name, gene in genes.items():
             if name not in genome:
                 genome[name] = self._draw(study, trial, name, gene, attempt)
@@ -108,8 +108,10 @@ class PerTrialSampler(BaseSampler):
     def _mutate(
         self, study: Study, trial: FrozenTrial, genome: Mapping[str, Any], attempt: int
     ) -> dict[str, Any]:
-        """The genome with another value in one of the genes that decide its recipe: a silent mutation, or a
-        crossover of twins, has cost the draw."""
+        """The genome with another value in one active gene.
+
+        Applied when the proposed genome expresses a known recipe.
+        """
         active = sorted(self._known.active(genome))
         chance = np.random.default_rng(self._seed(trial.number, attempt, "mutate"))
         name = active[int(chance.integers(len(active)))]
@@ -134,17 +136,17 @@ class PerTrialSampler(BaseSampler):
         )
 
     def _best_seed(self, study: Study) -> Mapping[str, Any]:
-        """The genome of the best scored seed that is a merge; {} if none is.
+        """The genome of the best scored seed that is a merge; {} if there is none.
 
-        A parent alone is a corner of the space: around it most draws would be cut to the corner again.
+        A parent alone is a corner of the space: most draws around it would be clipped back to the corner.
         """
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        seeds = [t for t in trials if self._mark in t.user_attrs and not self._cornered(t.params)]
+        seeds = [t for t in trials if self._mark in t.user_attrs and not self._is_corner(t.params)]
         best = max if study.direction == StudyDirection.MAXIMIZE else min
         return best(seeds, key=lambda trial: trial.value or 0.0).params if seeds else {}
 
-    def _cornered(self, genome: Mapping[str, Any]) -> bool:
-        """Whether a third of the numeric genes, or more, are at an end of their range; or one is missing."""
+    def _is_corner(self, genome: Mapping[str, Any]) -> bool:
+        """Whether a gene is missing, or a third or more of the numeric genes are at an end of their range."""
         numbers = {n: g for n, g in self._genes.items() if isinstance(g, FloatDistribution)}
         if not self._genes.keys() <= genome.keys():
             return True
@@ -157,8 +159,10 @@ class PerTrialSampler(BaseSampler):
 
 
 class _Unseeded:
-    """A study without its seeds, for what learns from all trials as if it had drawn them: at many deviations
-    from the mean, one seed would blow a covariance up."""
+    """A study without its seeds, for samplers that learn from all trials as if they had drawn them.
+
+    A seed many standard deviations from the mean would inflate the covariance.
+    """
 
     def __init__(self, study: Study, mark: str) -> None:
         self._study, self._mark = study, mark

@@ -1,8 +1,11 @@
-"""Scoring a live model on lm-eval tasks: requests built once, results kept item by item.
+"""Scoring a live model: requests are built once, and results are kept item by item.
 
-tasks.py        loads and checks tasks, and gives each a content hash
+tasks.py        loads and checks lm-eval tasks, and gives each a content hash
+functions.py    objectives that are not lm-eval tasks: a Python function, or measures of the merge
+stated.py       checks a goal against its task's file, without the task's data
+goals.py        loads the tasks of goals
 form.py         one task's requests, and how answers become a score
 scorer.py       Scorer: LM -> TaskScore, equal to lm-eval's evaluate()
-preferences.py  pairs of a better and a worse answer, to learn from
-mining.py       those that a live model gives
+preferences.py  pairs of a better and a worse answer, for training
+mining.py       mines such pairs from a live model
 """

@@ -1,4 +1,4 @@
-"""One task's documents and requests, built once for every model, and how answers become a score."""
+"""One task's documents and requests, built once for all models, and how answers become a score."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FEWSHOT_SEED = 1234  # simple_evaluate's default
 class RequestForm:
     """A task's documents by number, their ``instances``, and how the filled-in answers become a TaskScore.
 
-    ``only``: the places of the documents to ask, which are then numbered among themselves, as in lm-eval.
+    ``only``: the indices of the documents to ask, which are then numbered from 0, as in lm-eval.
     """
 
     def __init__(
         self, loaded: LoadedTask, lm: LM, chat_template: bool, only: list[int] | None = None
     ) -> None:
         task = loaded.task
-        task.set_fewshot_seed(seed=_FEWSHOT_SEED)  # here: building draws from it
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)  # before building, which draws from it
         task.build_all_requests(
             samples=only,
             rank=0,
@@ -48,7 +48,7 @@ class RequestForm:
         self.keys = {doc_id: f"{doc_id:06d}-{_doc_hash(doc)}" for doc_id, doc in self.docs.items()}
 
     def measure(self, lm: LM) -> TaskScore:
-        """The score of the answers that the instances now hold (lm_eval.evaluator.evaluate)."""
+        """The score of the answers that the instances now contain (lm_eval.evaluator.evaluate)."""
         self.task.apply_filters()
         filters = list(self.instances[0].filtered_resps)
         items: dict[str, dict[str, object]] = {key: {} for key in self.keys.values()}
@@ -58,7 +58,7 @@ class RequestForm:
             for doc_id, doc in self.docs.items():
                 responses = [r.filtered_resps[filter_name] for r in self.requests[doc_id]]
                 for metric, value in self.task.process_results(doc, responses).items():
-                    # The first filter's metrics go by their own names, as objectives know them.
+                    # The first filter's metrics keep their plain names, which objectives use.
                     name = metric if filter_name == filters[0] else f"{metric},{filter_name}"
                     metric_of[name] = metric
                     items[self.keys[doc_id]][name] = _plain(value)
@@ -78,7 +78,7 @@ class RequestForm:
             for doc_id in self.keys
         }
         texts = [text for several in answers.values() for text in several]
-        # All in one call: one by one takes twice as long, for every candidate.
+        # All in one call: one call for each text takes twice as long.
         tokens = iter(lm.tokenizer(texts, add_special_tokens=False)["input_ids"])
         return {doc_id: fmean(len(next(tokens)) for _ in several) for doc_id, several in answers.items()}
 
@@ -88,11 +88,11 @@ class RequestForm:
         aggregate = self.task.aggregation().get(metric, mean)
         try:
             value = float(aggregate(values))
-        except OverflowError:  # a perplexity beyond all floats
+        except OverflowError:  # a perplexity too large for a float
             value = math.inf
         if not math.isfinite(value):
             raise TrialFailed(f"non-finite: metric '{metric}' of '{self.task.task_name}' is {value}")
-        # Only closed forms: the others bootstrap, thousands of times, for every candidate.
+        # Closed forms only: bootstrapping would take thousands of samples for every candidate.
         closed_form = stderr_for_metric(aggregate, bootstrap_iters=1) if aggregate is mean else None
         stderr = float(closed_form(values)) if closed_form and len(values) > 1 else None
         return Measurement(value, stderr)
@@ -109,7 +109,7 @@ def _doc_hash(doc: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> object:
-    """A metric's value as JSON data: numpy's become lists and numbers, what is not finite becomes null."""
+    """A metric's value as JSON data: numpy values become lists and numbers, non-finite floats become null."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):

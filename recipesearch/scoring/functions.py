@@ -1,4 +1,4 @@
-"""Objectives that are no lm-eval task: a Python function over the live model, the merge's own measures."""
+"""Objectives that are not lm-eval tasks: a Python function over the live model, and measures of the merge."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Function = Callable[["LM"], "float | Sequence[float]"]
 
 @dataclass(frozen=True)
 class LoadedFunction:
-    """A function that scores a live model, and the hash of the file that it stands in.
+    """A function that scores a live model, and the hash of the file that defines the function.
 
-    It gets lm-eval's LM (``generate_until``, ``loglikelihood``, ``apply_chat_template``...) and returns one
-    number, or one for each of its items.
+    The function gets lm-eval's LM (``generate_until``, ``loglikelihood``, ``apply_chat_template``...) and
+    returns one number, or one number for each of its items.
     """
 
     spec: str
@@ -39,17 +39,20 @@ class LoadedFunction:
     items: int = 0
 
     def measure(self, lm: LM) -> TaskScore:
-        """The live model's score. Raises TrialFailed if the function does, or gives no finite number."""
+        """The live model's score.
+
+        Raises WorkerLost if the function raises, and TrialFailed if it returns no finite number.
+        """
         name = self.spec.rpartition(":")[2]
         try:
             given = self.function(lm)
             values = [float(v) for v in given] if isinstance(given, Sequence) else [float(given)]
         except RecipeSearchError:
             raise
-        except Exception as error:  # of the model, perhaps: what it left behind is unknown
+        except Exception as error:  # perhaps of the model, whose state is now unknown
             raise WorkerLost(f"objective '{name}' raised {type(error).__name__}: {error}") from error
         if not values or not all(math.isfinite(value) for value in values):
-            raise TrialFailed(f"non-finite: objective '{name}' gives {given!r}")
+            raise TrialFailed(f"non-finite: objective '{name}' returned {given!r}")
         many = len(values) > 1
         items = {f"{place:06d}": {VALUE: value} for place, value in enumerate(values)}
         stderr = stdev(values) / math.sqrt(len(values)) if many else None
@@ -58,7 +61,7 @@ class LoadedFunction:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """The task ``model``: what the merge itself is like (merging/measure.py)."""
+    """The task ``model``: measures of the merge itself (merging/measure.py)."""
 
     spec: str = MODEL
     hash: str = "model/1"
@@ -66,19 +69,19 @@ class LoadedModel:
     items: int = 0
 
     def measure(self, measured: Mapping[str, float]) -> TaskScore:
-        """Its score, from what was measured."""
+        """The score of the measured values."""
         return TaskScore(self.hash, {name: Measurement(measured[name], None) for name in self.metrics}, {})
 
 
 def load_function(spec: str) -> LoadedFunction:
-    """The function that ``python:module:function`` names; the module may be a path of a .py file.
+    """The function of ``python:module:function``. The module may be the path of a .py file.
 
-    Raises PlanError if there is none.
+    Raises PlanError if the module cannot be imported or has no such function.
     """
     place, _, name = spec.removeprefix(FUNCTION).rpartition(":")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # the module's own code may raise anything
         raise PlanError(f"objective '{name}': {place} cannot be imported ({error})") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -93,8 +96,8 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise FileNotFoundError(path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up there
+    sys.modules[name] = module  # dataclasses look up their module there
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # for the files beside it
+        sys.path.append(str(path.parent))  # for modules in the same folder
     spec.loader.exec_module(module)
     return module

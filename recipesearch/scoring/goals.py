@@ -1,4 +1,4 @@
-"""Goals as loaded tasks."""
+"""Loads the tasks of goals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def load_goals(goals: Sequence[Goal]) -> list[Loaded]:
 
 
 def load_unseen(goals: Sequence[Goal], searched: Sequence[Loaded]) -> list[Loaded]:
-    """The held-out goals' tasks, as ``load_goals``. Raises PlanError if one is a ``searched`` task."""
+    """The held-out goals' tasks, as ``load_goals``. Raises PlanError if a task is also in ``searched``."""
     loaded, seen = load_goals(goals), {task.hash for task in searched}
     for task in loaded:
         if task.hash in seen and task.items:
-            raise PlanError(f"held-out task '{task.spec}' asks what the search asks; name other items")
+            raise PlanError(
+                f"held-out task '{task.spec}' has the same items as a search task; name other items"
+            )
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""Preference pairs: what a model should have answered, and what it should not; from tasks or from files."""
+"""Preference pairs: a better and a worse answer to one prompt, from tasks or from files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from ..errors import PlanError
 from .tasks import LoadedTask, chooses, generates, load_tasks
 
-PAIRS_FILE = ".jsonl"  # how the reference to a file of pairs ends
+PAIRS_FILE = ".jsonl"  # the ending of a file of pairs
 _DATA = {".json", ".jsonl", ".csv", ".parquet", ".txt"}
 
 Text = str | Sequence[Mapping[str, str]]  # plain text, or messages
@@ -22,7 +22,7 @@ Text = str | Sequence[Mapping[str, str]]  # plain text, or messages
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt, the answer to prefer and the one to avoid; texts, or messages for the chat template."""
+    """A prompt, the answer to prefer and the answer to avoid: texts, or messages for the chat template."""
 
     prompt: Text
     chosen: Text
@@ -31,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Preferences:
-    """Pairs to learn from, and prompts with right answers of the model's own, which it should keep."""
+    """Pairs to train on, and prompts with right answers of the model's own, which training should keep."""
 
     pairs: tuple[Pair, ...]
     kept: tuple[tuple[str, str], ...] = ()
@@ -45,9 +45,9 @@ class Preferences:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How to mine: how many pairs of how many answers at what temperature; see plan.MutationPlan.
+    """How to mine: the number of pairs, the answers per item and their temperature (see plan.MutationPlan).
 
-    ``contrast``: only pairs of which one answer is better; else every item with a chosen answer.
+    ``contrast``: only pairs in which one answer is better; otherwise also items that the model gets right.
     """
 
     pairs: int
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def require_minable(specs: Sequence[str]) -> None:
-    """Raises PlanError for a preference task or file that no pairs can come from, before anything is run."""
+    """Raises PlanError for a preference task or file that can give no pairs. Runs no model."""
     for spec in specs:
         if spec.endswith(PAIRS_FILE):
             read_pairs(Path(spec))
@@ -68,9 +68,9 @@ def require_minable(specs: Sequence[str]) -> None:
 
 
 def items_digest(spec: str) -> str:
-    """Hex digest of what a located preference task or file says, its data files too. Light: loads no task.
+    """Hex digest of a located preference task or file, with its data files. Light: loads no task.
 
-    Of a registered task it is the name's: its data lie in the hub's cache.
+    For a registered task it is the digest of the task's name, because its data are in the hub's cache.
     """
     path = Path(spec)
     if not path.is_file():
@@ -85,7 +85,7 @@ def items_digest(spec: str) -> str:
 
 
 class _AnyTag(yaml.SafeLoader):
-    """Reads lm-eval's task files, whose ``!function`` tags mean nothing here."""
+    """Reads lm-eval's task files and ignores their ``!function`` tags."""
 
 
 _AnyTag.add_multi_constructor("!", lambda loader, suffix, node: None)
@@ -103,7 +103,10 @@ def _strings(content: Any) -> Iterator[str]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a JSON-lines file: ``prompt``, ``chosen``, ``rejected``. Raises PlanError by line."""
+    """The pairs in a JSON-lines file with the keys ``prompt``, ``chosen`` and ``rejected``.
+
+    Raises PlanError, naming the line.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -122,7 +125,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _pair(*parts: Text) -> Pair:
-    """Of one kind: a text has no place in a conversation, nor messages after a text."""
+    """A pair whose parts are all texts or all messages. Raises ValueError for a mixture."""
     if len({isinstance(part, str) for part in parts}) > 1:
         raise ValueError("got texts and messages in one pair")
     return Pair(*parts)
@@ -137,8 +140,8 @@ def _text(value: Any) -> Text:
 
 
 def load(spec: str) -> LoadedTask:
-    """A preference task, ready to be asked. Raises PlanError for one that no pairs can come from."""
+    """A preference task, loaded. Raises PlanError for a task that can give no pairs."""
     (loaded,) = load_tasks([spec])
     if not isinstance(loaded, LoadedTask) or not (generates(loaded.task) or chooses(loaded.task)):
-        raise PlanError(f"preference task '{spec}' neither generates nor chooses: no pairs can come of it")
+        raise PlanError(f"preference task '{spec}' neither generates nor chooses: name a task that does")
     return loaded

@@ -1,8 +1,9 @@
-"""Scorer: the same requests to every model, built once.
+"""Scorer: sends the same requests to every model, built once.
 
-lm-eval's ``evaluate`` builds every prompt anew at every call. Here each task's requests are built when the
-worker starts; a candidate costs the LM's calls, the task's filters and its ``process_results``. The result
-equals ``evaluate``'s (a test proves it); lm-eval's response caches, which do not know the model, stay off.
+lm-eval's ``evaluate`` builds every prompt again at every call. Here each task's requests are built when the
+worker starts, so a candidate costs only the LM's calls, the task's filters and its ``process_results``. The
+result equals that of ``evaluate``, which a test checks. lm-eval's response caches do not distinguish models,
+so they are not used.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SEEDS = (0, 1234, 1234)  # python, numpy, torch: simple_evaluate's defaults, fo
 
 
 class Scorer:
-    """Asks a live model the requests of some tasks. ``lm`` serves only to build them (chat template)."""
+    """Sends the requests of some tasks to a live model. ``lm`` only helps to build them (chat template)."""
 
     def __init__(self, tasks: Sequence[Loaded], lm: LM, chat_template: bool = False) -> None:
         self._tasks = [RequestForm(t, lm, chat_template) if isinstance(t, LoadedTask) else t for t in tasks]
@@ -38,9 +39,9 @@ class Scorer:
     def score(self, lm: LM, measured: Measured | None = None) -> list[TaskScore]:
         """The live model's TaskScore for each task, in order.
 
-        All tasks' requests of one type go to the model in one call; ``measured`` gives the task ``model`` its
-        numbers. Raises TrialFailed if a log-likelihood is not a number (the likeliest of several NaN is
-        always the first), or a metric not a finite one.
+        All tasks' requests of one type go to the model in one call. ``measured`` gives the values of the task
+        ``model``. Raises TrialFailed if a log-likelihood is NaN (the maximum of several NaN is always the
+        first), or if a metric is not finite.
         """
         seed_everything()
         by_type: dict[str, list[Instance]] = defaultdict(list)
@@ -68,7 +69,7 @@ def _require_number(response: object) -> None:
 
 
 def seed_everything() -> None:
-    """Python's, numpy's and torch's generators as simple_evaluate sets them."""
+    """Seeds Python's, numpy's and torch's generators as simple_evaluate does."""
     import numpy as np
     import torch
 

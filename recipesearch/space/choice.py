@@ -1,4 +1,4 @@
-"""What a genome chose, and which of its genes were asked."""
+"""The choices of a genome, and a record of which genes were read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Genome = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a genome chose: its method, the base apart if any, and the parents that have parameters."""
+    """The choices of a genome: its method, the separate base if any, and the parents with parameters.
+
+    ``inputs`` are the parents with parameters, ``pool`` all parents in order.
+    """
 
     genome: Genome
     method: Method
@@ -22,7 +25,10 @@ class Choice:
     pool: Sequence[str]
 
     def sources(self, group: int) -> list[str]:
-        """A slice's sources by name: a pair in its own order, all others in the pool's, the base included."""
+        """The names of a slice's sources, base included.
+
+        A pair keeps its own order. Other parents are in the pool's order.
+        """
         if self.method.most == 1:
             return [self.genome[f"only.g{group}"]]
         if self.method.most == 2:
@@ -31,7 +37,7 @@ class Choice:
 
 
 class Reader(Mapping[str, Any]):
-    """A genome that notes which genes were read."""
+    """A genome that records which of its genes were read."""
 
     def __init__(self, genome: Genome) -> None:
         self._genome = genome
@@ -43,7 +49,7 @@ class Reader(Mapping[str, Any]):
         return value
 
     def __contains__(self, name: object) -> bool:
-        return name in self._genome  # Mapping's own would count as reading
+        return name in self._genome  # Mapping's default would record a read
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._genome)

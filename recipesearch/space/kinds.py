@@ -1,4 +1,4 @@
-"""The kinds of spaces, and the one that a plan asks for."""
+"""The kinds of space, and how to open the space of a plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .layers import LayerSpace
 from .pool import Pool
 from .weights import WeightSpace
 
-# Both have genes, express(genome) -> Recipe and active(genome) -> the genes that decide it.
+# Both have genes, express(genome) -> Recipe, and active(genome) -> the genes that decide the recipe.
 Space = WeightSpace | LayerSpace
 
 

@@ -1,11 +1,15 @@
 """The layer space: which layers of which parents follow each other, and the stream's scale between them.
 
 "Data-flow space" (DFS) of Akiba et al., 2403.13187, section 3.2. A path becomes a mergekit ``passthrough``
-recipe, so stock engines serve it. The paper multiplies what enters layer j from layer i by W_ij. Where every
-layer reads the stream through a norm that is the same as dividing what a layer adds to the stream by the
-product of all W up to it: with h_t = W_t h_(t-1) + f(norm(h_(t-1))) and P_t = W_1 ... W_t, the stream
-g_t = h_t / P_t obeys g_t = g_(t-1) + f(norm(g_(t-1))) / P_t, and the final norm hides P_T. (Up to the norm's
-epsilon, and for positive W.) So W goes into mergekit's ``scale`` on the tensors that layers write with.
+recipe, so stock engines can serve it. The paper multiplies the input that layer j gets from layer i by W_ij.
+If every layer reads the stream through a norm, this is equivalent to dividing a layer's output by P_t, the
+product of all W up to that layer:
+
+    h_t = W_t h_(t-1) + f(norm(h_(t-1)))                  the paper's stream
+    g_t = h_t / P_t = g_(t-1) + f(norm(g_(t-1))) / P_t    the same stream, divided by P_t = W_1 ... W_t
+
+The final norm cancels the last P_t. The two are equal up to the norm's epsilon, and for positive W. So W
+becomes mergekit's ``scale`` on the tensors that write to the stream.
 """
 
 from __future__ import annotations
@@ -24,12 +28,12 @@ from .paths import Layers, Step, encoding
 from .pool import Pool
 
 _DECIMALS = 4  # of W
-_MOST = 1e30  # of a product of W, and of its reciprocal: beyond it no dtype holds the weights
-_DIGITS = 9  # of a scale: more than any dtype that a model is served in
+_MOST = 1e30  # of a product of W, and of its reciprocal: beyond it no dtype can represent the weights
+_DIGITS = 9  # of a scale: more than any dtype in which models are served
 
 
 class _Scaled(NamedTuple):
-    """A layer of a path, and what its writers are multiplied by."""
+    """A layer of a path, and the factor that multiplies its writers."""
 
     parent: str
     layer: int
@@ -39,16 +43,17 @@ class _Scaled(NamedTuple):
 class LayerSpace:
     """The genes of a plan's layer space over a pool of parents, and their expression.
 
-    Raises PlanError for parents whose vocabularies are to be aligned, and for scales in an architecture that
-    they cannot be folded into.
+    Raises PlanError for parents whose vocabularies need aligning, and for scales in an architecture whose
+    weights cannot absorb them.
     """
 
     def __init__(self, plan: LayersPlan, pool: Pool) -> None:
         self._plan, self.pool = plan, pool
         if pool.tokenizer:
             raise PlanError(
-                "a layer recipe takes each tensor from one parent, so there is nothing to align: drop "
-                "'tokenizer', and build parents of one vocabulary first (an era of weights, or 'merge')"
+                "a layer recipe takes each tensor from one parent, so there is nothing to align: remove "
+                "'tokenizer' and first build parents that share a vocabulary (an era with space.weights, or "
+                "'recipesearch merge')"
             )
         self._residual = _require_foldable(plan, pool) if plan.scale else None
         self._encoding = encoding(plan, pool.depths)
@@ -57,8 +62,8 @@ class LayerSpace:
     def express(self, genome: Genome) -> Recipe:
         """The recipe of a complete genome. Total: every genome in range expresses a valid recipe.
 
-        A path that is too short starts with the donor's first layers, which have no W (of slots, the
-        likeliest are in). Raises KeyError if a gene is missing.
+        A path that is too short is preceded by the donor's first layers, which have no W. (The slots encoding
+        gives no such path: it adds its likeliest layers.) Raises KeyError if a gene is missing.
         """
         if missing := self.genes.keys() - genome.keys():
             raise KeyError(min(missing))
@@ -66,7 +71,7 @@ class LayerSpace:
         slices = list(_slices(path, self._writers(), self.pool))
         for end, gene in ((0, "embed"), (-1, "head")):
             owner = self._owner(genome, gene, path[end].parent)
-            if owner != path[end].parent:  # mergekit takes both from the outermost slices, also empty ones
+            if owner != path[end].parent:  # mergekit takes both from the outermost slices, even if empty
                 slices.insert(0 if end == 0 else len(slices), _empty(self.pool, owner))
         return Recipe(
             "passthrough",
@@ -77,15 +82,15 @@ class LayerSpace:
         )
 
     def active(self, genome: Genome) -> set[str]:
-        """The genes that decide this genome's recipe; the others are idle and could be anything."""
+        """The genes that decide this genome's recipe. The other genes are idle and may have any value."""
         reader = Reader(genome)
         self.express(reader)
         return reader.read
 
     def genome(self, path: Layers) -> dict[str, Any] | None:
-        """The genes of an unscaled path, as (parent, layer) in order; None if they cannot say it.
+        """The genes of an unscaled path, given as (parent, layer) in order; None if no genome expresses it.
 
-        Embeddings and head, where they are searched, are those of the path's ends.
+        If embeddings and head are searched, they come from the first and last layer's parents.
         """
         genes = self._encoding.write(path)
         if genes is None:
@@ -93,8 +98,8 @@ class LayerSpace:
         ends = {"embed": path[0][0], "head": path[-1][0]}
         scale = {name: 1.0 for name in self.genes if name.startswith("scale.")}
         genome = {**genes, **scale, **{name: ends[name] for name in ends if name in self.genes}}
-        said = [(step.parent, step.layer) for step in self._path(genome)]
-        return genome if said == list(path) and self._takes_one() else None
+        expressed = [(step.parent, step.layer) for step in self._path(genome)]
+        return genome if expressed == list(path) and self._takes_one() else None
 
     # -- genes
 
@@ -109,7 +114,7 @@ class LayerSpace:
                 yield gene, CategoricalDistribution(tuple(self.pool.parents))
 
     def _scale_places(self) -> Sequence[str]:
-        """Where W is: before each place's first layer, or between each ordered pair of layers."""
+        """The places of W: before each place's first layer, or between each ordered pair of layers."""
         if self._plan.scale_by == "place":
             return self._encoding.places
         layers = [f"{name}.{layer}" for name, depth in self.pool.depths.items() for layer in range(depth)]
@@ -124,7 +129,7 @@ class LayerSpace:
         return [*(Step(donor, layer % depth, "") for layer in range(missing)), *path]
 
     def _scaled(self, genome: Genome, path: Sequence[Step]) -> list[_Scaled]:
-        """The path with the factors that W comes to: 1 over the product of all W so far."""
+        """The path with the factor of each layer: 1 over the product of all W up to that layer."""
         product, scaled, before = 1.0, [], None
         for step in path:
             product = min(max(product * self._scale(genome, before, step), 1 / _MOST), _MOST)
@@ -133,7 +138,7 @@ class LayerSpace:
         return scaled
 
     def _scale(self, genome: Genome, before: Step | None, step: Step) -> float:
-        """W before a layer."""
+        """The scale W before a layer."""
         if self._plan.scale is None or not step.place:
             return 1.0
         if self._plan.scale_by == "place":
@@ -145,7 +150,7 @@ class LayerSpace:
         return round(float(genome[gene]), _DECIMALS)
 
     def _owner(self, genome: Genome, gene: str, at_the_end: str) -> str:
-        """The parent that gives the embeddings, or final norm and head."""
+        """The parent that gives the embeddings, or the final norm and head."""
         wanted = getattr(self._plan, gene)
         if wanted == "any":
             return str(genome[gene])
@@ -163,19 +168,19 @@ def _require_foldable(plan: LayersPlan, pool: Pool) -> Residual:
     residual = RESIDUALS.get(pool.architecture)
     if residual is None or not residual.pre_norm:
         why = (
-            "normalises what its layers add, which would undo them"
+            "normalises the outputs of its layers, which undoes the scales"
             if residual
-            else "is not known to allow it"
+            else "is not known to support scales"
         )
         raise PlanError(
-            f"space.layers.scale: {pool.architecture} {why}; drop 'scale' (it works for "
+            f"space.layers.scale: {pool.architecture} {why}; remove 'scale' (it works for "
             f"{', '.join(name for name, row in RESIDUALS.items() if row.pre_norm)})"
         )
     return residual
 
 
 def _slices(path: Sequence[_Scaled], writers: Sequence[str], pool: Pool) -> Iterator[Slice]:
-    """Consecutive layers of one parent and one factor as one slice."""
+    """Consecutive layers of one parent with one factor form one slice."""
     start = 0
     for place, step in enumerate(path):
         following = path[place + 1] if place + 1 < len(path) else None

@@ -1,12 +1,12 @@
-"""Encodings of paths: from genes to a list of layers, each the layer of some parent.
+"""Encodings of paths: from genes to a list of layers, each a layer of some parent.
 
-Each encoding has ``genes``; ``places``, in the order of a path; ``read``, from a genome to a path that is
-never deeper than the plan allows; and ``write``, the inverse for paths that it can express, None for others:
-it gives the seeds of a search their genes.
+Each encoding has ``genes``; ``places``, in path order; ``read``, from a genome to a path that is never deeper
+than the plan allows; and ``write``, the inverse of ``read``, which returns None for a path that the encoding
+cannot express. The seeds of a search get their genes from ``write``.
 
 Slots are the encoding of Akiba et al., 2403.13187, section 3.2: all layers of all parents, ``repeats`` times
-over, each with an indicator. Most of its genomes jump between depths; steps waste none on that (compare
-2605.12326, where structured paths were found better and their space half as large).
+in a row, each with an indicator. Most genomes of this encoding jump between depths. Steps exclude such jumps
+(compare 2605.12326, which found structured paths to be better and their space half as large).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..errors import PlanError
 from ..plan import LayersPlan
 from .choice import Genome
 
-_LIKELY, _UNLIKELY = 0.5 + 2 / 6, 0.5 - 2 / 6  # two of CMA-ES's first standard deviations, 1/6
+_LIKELY, _UNLIKELY = 0.5 + 2 / 6, 0.5 - 2 / 6  # two of CMA-ES's initial standard deviations (1/6) from 0.5
 _SKIP = "-"
 _MOST_OPTIONS = 500
 
 
 class Step(NamedTuple):
-    """One layer of a path, and the place in the encoding that put it there."""
+    """One layer of a path, and the place in the encoding that produced it."""
 
     parent: str
     layer: int
@@ -38,9 +38,9 @@ Layers = Sequence[tuple[str, int]]
 
 
 class Slots:
-    """An indicator in [0, 1] for each layer of each parent in each pass; above one half the layer is in.
+    """An indicator in [0, 1] for each layer of each parent in each pass. Above 0.5 the layer is selected.
 
-    Where too many are in, or too few, those with the greatest indicators are.
+    If too many or too few layers exceed 0.5, the layers with the largest indicators are selected.
     """
 
     def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
@@ -57,7 +57,7 @@ class Slots:
         }
 
     def read(self, genome: Genome) -> list[Step]:
-        """The slots that are in, in their order."""
+        """The selected slots, in slot order."""
         values = [float(genome[f"in.{slot.place}"]) for slot in self._slots]
         ranked = sorted(range(len(values)), key=lambda place: -values[place])
         wanted = sum(value > 0.5 for value in values)
@@ -65,7 +65,7 @@ class Slots:
         return [self._slots[place] for place in sorted(chosen)]
 
     def write(self, path: Layers) -> dict[str, object] | None:
-        """Its layers in the first slots that follow each other."""
+        """The path's layers in the first slots that match in order; None if there are no such slots."""
         genome: dict[str, object] = dict.fromkeys(self.genes, _UNLIKELY)
         slots = iter(self._slots)
         for parent, layer in path:
@@ -77,10 +77,10 @@ class Slots:
 
 
 class Slices:
-    """Up to so many runs of consecutive layers: of a parent, from a layer up to another.
+    """At most ``slices`` runs of consecutive layers, each from a start to a stop layer of one parent.
 
-    A run that ends where it starts, or before, is none. While a path is too deep, its longest run is cut at
-    the end.
+    A run is empty if its stop is not above its start. While a path is too deep, its longest run
+    loses its last layer.
     """
 
     def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
@@ -94,14 +94,14 @@ class Slices:
                 self.genes[f"slice.{place}.{end}"] = FloatDistribution(0.0, deepest)
 
     def read(self, genome: Genome) -> list[Step]:
-        """The runs, one after the other."""
+        """The layers of all runs, one run after the other."""
         runs = [self._run(genome, place) for place in self.places]
         while sum(map(len, runs)) > self._most:
             max(runs, key=len).pop()
         return list(itertools.chain.from_iterable(runs))
 
     def write(self, path: Layers) -> dict[str, object] | None:
-        """A run for each jump of the path; further ones are empty."""
+        """One run for each run of the path, the others empty; None if the path has too many runs."""
         runs = _runs(path)
         if len(runs) > len(self.places):
             return None
@@ -119,9 +119,9 @@ class Slices:
 
 
 class Steps:
-    """At each depth, the parents whose layers of that depth follow each other: none, one, or several.
+    """At each depth, the parents whose layers of that depth follow each other: none, one or several.
 
-    While a path is too deep, the last step with several loses its last one, then the last step.
+    While a path is too deep, the last of the longest steps loses its last layer.
     """
 
     def __init__(self, plan: LayersPlan, depths: Mapping[str, int]) -> None:
@@ -134,13 +134,13 @@ class Steps:
             options = ["+".join(turn) for turn in itertools.chain.from_iterable(turns)]
             if len(options) > _MOST_OPTIONS:
                 raise PlanError(
-                    f"space.layers.repeats: {plan.repeats} of {len(names)} parents make {len(options)} "
-                    f"choices at each depth; at most {_MOST_OPTIONS} are searched"
+                    f"space.layers.repeats: {plan.repeats} with {len(names)} parents gives {len(options)} "
+                    f"choices at each depth, more than {_MOST_OPTIONS}; choose fewer repeats"
                 )
             self.genes[f"step.{place}"] = CategoricalDistribution((*options, _SKIP))
 
     def read(self, genome: Genome) -> list[Step]:
-        """The steps, from the first depth to the last."""
+        """The layers of all steps, from the first depth to the last."""
         turns = {place: self._turn(str(genome[f"step.{place}"])) for place in self.places}
         while sum(map(len, turns.values())) > self._most:
             longest = max(len(turn) for turn in turns.values())
@@ -149,7 +149,7 @@ class Steps:
         return [Step(parent, int(place), place) for place, turn in turns.items() for parent in turn]
 
     def write(self, path: Layers) -> dict[str, object] | None:
-        """Its layers by depth, if they never go back."""
+        """The path's layers by depth; None if the path goes back or a step is not an option."""
         depths = [depth for _, depth in path]
         if depths != sorted(depths):
             return None
@@ -172,7 +172,7 @@ Encoding = Slots | Slices | Steps
 
 
 def encoding(plan: LayersPlan, depths: Mapping[str, int]) -> Encoding:
-    """The plan's encoding over parents of these depths."""
+    """The plan's encoding for parents of these depths."""
     kinds: dict[str, type[Slots] | type[Slices] | type[Steps]]
     kinds = {"slots": Slots, "slices": Slices, "steps": Steps}
     return kinds[plan.encoding](plan, depths)

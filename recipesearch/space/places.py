@@ -1,8 +1,8 @@
-"""Places: where in the model a parameter may have a value of its own.
+"""Places: the parts of a model in which a parameter may have a value of its own.
 
-Layer groups are slices of a recipe, filters are conditions on tensor names inside a slice; a gradient is one
-slice whose values mergekit interpolates over the layers. Embeddings go with the first layers and final norm
-and head with the last, unless they, or all norms, are places of their own.
+Layer groups are slices of a recipe. Filters are conditions on tensor names inside a slice. A gradient is one
+slice whose values mergekit interpolates over the layers. Embeddings belong to the first layers, and the final
+norm and head to the last layers, unless the plan makes them, or all norms, separate places.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..errors import PlanError
 from ..plan import WeightsPlan
 from ..recipe import Conditional, Scalar, Setting
 
-_REST = "rest"  # the tensors that no filter names
+_REST = "rest"  # the tensors that match no filter
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of a model by tensor name: those before the layers, those after them, and what norms contain."""
+    """Parts of a model, as substrings of tensor names: before the layers, after the layers, and norms."""
 
     embed: tuple[str, ...]
     head: tuple[str, ...]
@@ -28,15 +28,18 @@ class Parts:
 
 
 class Places:
-    """The places of a plan over ``layers`` layers.
+    """The places of a plan over ``layers`` layers. Raises PlanError for more groups than layers.
 
-    ``groups`` are the slices' layers as [start, stop); ``names`` are the places', as they appear in genes:
-    ``g0``, ``g0.self_attn``, ``g0.rest`` (``p0``... for a gradient's points), ``embed``, ``head``, ``norm``.
+    ``groups`` are the layers of each slice as [start, stop). ``names`` are the places' names in
+    genes: ``g0``, ``g0.self_attn``, ``g0.rest`` (``p0``... for the points of a gradient),
+    ``embed``, ``head``, ``norm``.
     """
 
     def __init__(self, plan: WeightsPlan, layers: int, parts: Parts) -> None:
         if plan.layer_groups > layers:
-            raise PlanError(f"space.weights.layer_groups: {plan.layer_groups} for {layers} layers")
+            raise PlanError(
+                f"space.weights.layer_groups: {plan.layer_groups} for {layers} layers; choose fewer"
+            )
         self.groups = _split(layers, plan.layer_groups)
         self._points = plan.gradient
         self._filters = plan.filters
@@ -49,7 +52,7 @@ class Places:
         ]
 
     def setting(self, group: int, value_at: Callable[[str], float]) -> Setting:
-        """A parameter's setting in one group's slice, from its values by place name."""
+        """A parameter's setting in one group's slice. ``value_at`` gives the value at a place, by name."""
         rows = tuple(self._conditions(group, value_at))
         return rows[0].value if len(rows) == 1 and rows[0].filter is None else rows
 
@@ -62,7 +65,7 @@ class Places:
         return [f".{name}" for name in (*self._filters, _REST)] if self._filters else [""]
 
     def _conditions(self, group: int, value_at: Callable[[str], float]) -> Iterator[Conditional]:
-        """Values by filter, the first match winning: parts of their own, filters, the rest."""
+        """Values by filter, of which the first match applies: separate parts, filters, the rest."""
         last = group == len(self.groups) - 1
         if "norm" in self._own:
             yield from (Conditional(value_at("norm"), name) for name in self._parts.norm)
@@ -71,7 +74,7 @@ class Places:
         if "head" in self._own and last:
             yield from (Conditional(value_at("head"), name) for name in self._parts.head)
         elif self._points and last:
-            # mergekit gives what comes after the layers a gradient's first value (plan.plan_module).
+            # mergekit gives tensors after the layers a gradient's first value (plan.plan_module).
             for name in self._parts.head:
                 yield Conditional(value_at(self._stems()[-1] + self._tail_of(name)), name)
         *named, rest = self._tails()
@@ -90,6 +93,6 @@ class Places:
 
 
 def _split(layers: int, count: int) -> list[tuple[int, int]]:
-    """``count`` runs of consecutive layers, as equal as can be, as [start, stop)."""
+    """``count`` runs of consecutive layers with lengths as equal as possible, as [start, stop)."""
     bounds = [round(index * layers / count) for index in range(count + 1)]
     return list(itertools.pairwise(bounds))

@@ -1,5 +1,8 @@
-"""The genomes that a search starts from: each parent alone; the uniform average and each method's defaults,
-or splices and stacks of two parents."""
+"""The genomes that a search starts from.
+
+Every space: each parent alone. Weight space: the uniform average and each method's defaults. Layer space:
+splices and stacks of two parents.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Labelled = tuple[str, dict[str, Any]]
 
 
 def seeds(space: Space) -> list[Labelled]:
-    """Labelled complete genomes, distinct as recipes. What the plan's ranges cannot express is left out."""
+    """Labelled complete genomes with distinct recipes. Seeds outside the plan's ranges are left out."""
     candidates: list[tuple[str, dict[str, Any] | None]] = []
     if isinstance(space, WeightSpace):
         candidates += [(parent_label(name), _alone(space, name)) for name in space.pool.parents]
@@ -35,7 +38,7 @@ def seeds(space: Space) -> list[Labelled]:
 
 
 def distinct(space: Space, labelled: Sequence[Labelled]) -> list[Labelled]:
-    """The genomes without those that express an earlier one's recipe."""
+    """The genomes in order, without genomes that express the recipe of an earlier one."""
     found: dict[str, Labelled] = {}
     for label, genome in labelled:
         found.setdefault(space.express(genome).digest, (label, genome))
@@ -43,7 +46,7 @@ def distinct(space: Space, labelled: Sequence[Labelled]) -> list[Labelled]:
 
 
 def average(space: WeightSpace, names: Sequence[str]) -> dict[str, Any] | None:
-    """The plain average of some of the parents; None for methods and ranges that cannot say it."""
+    """The plain average of some of the parents; None if no method and range can express it."""
     for method in space.methods:
         row = METHODS[method]
         if row.additive and row.base != "required" and not _scaled(space, method):
@@ -53,13 +56,16 @@ def average(space: WeightSpace, names: Sequence[str]) -> dict[str, Any] | None:
 
 
 def parent_label(name: str) -> str:
-    """How the seed that is one parent alone is called."""
+    """The label of the seed that is one parent alone."""
     return f"parent {name}"
 
 
 def start(space: Space) -> dict[str, float]:
-    """The numeric genes where CMA-ES puts its first mean: at the uniform average, else at the defaults; for
-    paths at the first parent that is one, else in the middle of their ranges."""
+    """The numeric genes of CMA-ES's first mean.
+
+    Weight space: the uniform average, or the first method's defaults if no genome expresses the average.
+    Layer space: the first seed, or the middle of each range if there are no seeds.
+    """
     if isinstance(space, WeightSpace):
         genome = _uniform(space) or space.defaults(space.methods[0])
     else:
@@ -81,15 +87,17 @@ def _splice(space: LayerSpace, one: str, other: str) -> dict[str, Any] | None:
 
 
 def _stack(space: LayerSpace, one: str, other: str) -> dict[str, Any] | None:
-    """The first three quarters of one parent and the last three of another: depth up-scaling as in SOLAR
-    (2312.15166), of two models."""
+    """The first three quarters of one parent and the last three quarters of another.
+
+    Depth up-scaling as in SOLAR (2312.15166), with two models.
+    """
     depths = space.pool.depths
     lower = [(one, layer) for layer in range(depths[one] * 3 // 4)]
     return space.genome(lower + [(other, layer) for layer in range(depths[other] // 4, depths[other])])
 
 
 def _uniform(space: WeightSpace) -> dict[str, Any] | None:
-    """The plain average, by ``linear`` or by task vectors of weight 1/k; None for other methods."""
+    """The plain average, by ``linear`` or by task vectors of weight 1/k; None with other methods."""
     names = list(space.pool.parents)
     if "linear" in space.methods:
         share = 1.0 if space.constants("linear").get("normalize", True) else 1.0 / len(names)
@@ -105,7 +113,7 @@ def _uniform(space: WeightSpace) -> dict[str, Any] | None:
 
 
 def _alone(space: WeightSpace, parent: str) -> dict[str, Any] | None:
-    """One parent, unmerged, by the first method that can say so; None if none can."""
+    """One parent, unmerged, by the first method that can express it; None if no method can."""
     for method in sorted(space.methods, key=_closeness):
         genome = _alone_by(space, method, parent)
         if genome is not None:
@@ -114,7 +122,10 @@ def _alone(space: WeightSpace, parent: str) -> dict[str, Any] | None:
 
 
 def _closeness(method: str) -> int:
-    """Exact to the bit, else up to rounding: along a path, as a task vector, on a sphere."""
+    """How closely a method reproduces one parent; lower is closer.
+
+    0 is exact to the bit. The others are exact up to rounding: on a path, as a task vector, on a sphere.
+    """
     row = METHODS[method]
     if method in ("passthrough", "linear"):
         return 0
@@ -135,12 +146,15 @@ def _alone_by(space: WeightSpace, method: str, parent: str) -> dict[str, Any] | 
 
 
 def _scaled(space: WeightSpace, method: str) -> bool:
-    """Whether the plan scales the sum of task vectors: then no weights say one parent, or the average."""
+    """Whether the plan scales the sum of task vectors. Then no weights express one parent or the average."""
     return bool(space.constants(method).get("lambda", 1.0) != 1.0)
 
 
 def _end_of_path(space: WeightSpace, method: str, parent: str) -> dict[str, Any] | None:
-    """The end of a path between two parents at which one of them stands alone; a base apart is neither."""
+    """The end of a path between two parents at which the merge is this parent.
+
+    The pair must not contain a separate base.
+    """
     if not any(p.gene == "t" for p in METHODS[method].parameters):
         return None
     base = space.pool.base
@@ -157,8 +171,10 @@ def _end_of_path(space: WeightSpace, method: str, parent: str) -> dict[str, Any]
 def _at(
     space: WeightSpace, method: str, numbers: Mapping[str, float], choices: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
-    """The method's defaults with these choices and, for what the method reads, these numbers: by gene or by
-    gene and owner. None if the plan's ranges exclude one of them."""
+    """The method's defaults with these choices and numbers; None if the plan's ranges exclude a number.
+
+    ``numbers`` are keyed by gene, or by gene and owner. Numbers that the method does not read are ignored.
+    """
     read = {parameter.gene for parameter in METHODS[method].parameters}
     wanted = {stem: value for stem, value in numbers.items() if stem.split(".")[0] in read}
     if not all(space.takes(stem, value) for stem, value in wanted.items()):

@@ -1,8 +1,9 @@
 """The weight space: merge methods, weights and densities per parent, layer group and filter.
 
-"Parameter space" (PS) of Akiba et al., 2403.13187, with the merge method, the base and the choice of parents
-as genes too. Written from the method table: a parameter that several methods share is one gene, so that it
-is inherited when the method changes. Every gene is always in the genome; ``express`` ignores the idle ones.
+"Parameter space" (PS) of Akiba et al., 2403.13187, with additional genes for the merge method, the base
+and the choice of parents. The genes follow from the method table: a parameter that several methods
+share is one gene, so a change of method inherits its value. Every gene is always in the genome.
+``express`` ignores idle genes.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from .choice import Choice, Genome, Reader
 from .places import Places
 from .pool import Pool, require_all_parents, require_enough, require_one_donor
 
-_DECIMALS = 4  # finer differences would only hide repeats and clutter the YAML
+_DECIMALS = 4  # more would only hide repeats and clutter the YAML
 
 
 class WeightSpace:
     """The genes of a plan's weight space over a pool of parents, and their expression.
 
-    Raises PlanError if a method needs more parents than there are.
+    Raises PlanError if a method needs more parents than there are, or if the pool requires other methods,
+    parents or base (see ``pool.py``).
     """
 
     def __init__(self, plan: WeightsPlan, pool: Pool) -> None:
@@ -45,15 +47,15 @@ class WeightSpace:
         self.pairs = [f"{a}+{b}" for a, b in choose(self._names, 2)]
         if pool.tokenizer or not pool.alike:  # a pair's first parent is its base, which gives the config
             self.pairs = [f"{pool.donor}+{name}" for name in self._names if name != pool.donor]
-        # By gene: methods that share one agree on its range.
+        # Keyed by gene: methods that share a gene agree on its range.
         self._parameters = {p.gene: p for m in plan.methods for p in METHODS[m].parameters}
         self.genes: dict[str, BaseDistribution] = dict(self._genes())
 
     def express(self, genome: Genome) -> Recipe:
         """The recipe of a complete genome. Total: every genome in range expresses a valid recipe.
 
-        A subset of too few parents counts as all of them, and a normalised average whose weights are all
-        zero as the uniform one. Raises KeyError if a gene is missing.
+        A subset of too few parents counts as all parents. A normalised average whose weights are all zero
+        counts as the uniform average. Raises KeyError if a gene is missing.
         """
         if missing := self.genes.keys() - genome.keys():
             raise KeyError(min(missing))
@@ -79,22 +81,22 @@ class WeightSpace:
         )
 
     def active(self, genome: Genome) -> set[str]:
-        """The genes that decide this genome's recipe; the others are idle and could be anything."""
+        """The genes that decide this genome's recipe. The other genes are idle and may have any value."""
         reader = Reader(genome)
         self.express(reader)
         return reader.read
 
     def constants(self, method: str) -> Mapping[str, Any]:
-        """The parameters that the plan holds at a value for a method."""
+        """The parameters of a method that the plan fixes, by name."""
         return self._plan.constants(METHODS[method])
 
     def takes(self, stem: str, value: float) -> bool:
-        """Whether the plan lets the genes of a stem (``weight.math``) have this value."""
+        """Whether the plan allows this value for the genes of a stem (``weight.math``)."""
         setting = self._plan.setting(self._parameters[stem.split(".")[0]])
         return setting[0] <= value <= setting[1] if isinstance(setting, tuple) else setting == value
 
     def defaults(self, method: str) -> dict[str, Any]:
-        """A complete genome at a method's defaults, kept within the plan's ranges."""
+        """A complete genome with a method's defaults, clipped to the plan's ranges."""
         chosen: dict[str, Any] = {"method": method, "base": self.pool.base}
         own = {p.gene: p for p in METHODS[method].parameters}
         genome: dict[str, Any] = {}
@@ -136,7 +138,7 @@ class WeightSpace:
         return [parameter.gene + owner + place for owner in owners for place in places]
 
     def _owners(self, parameter: Parameter) -> list[str]:
-        """The parents that some method reads the parameter of; the base is none if all set it apart."""
+        """The parents for which some method reads the parameter. Never a base that is always separate."""
         readers = [METHODS[m] for m in self.methods if parameter.gene in _genes_read(METHODS[m])]
         return self._besides_base(readers)
 
@@ -145,7 +147,7 @@ class WeightSpace:
         return self._besides_base([METHODS[m] for m in self.methods if METHODS[m].most is None])
 
     def _besides_base(self, methods: Sequence[Method]) -> list[str]:
-        """The parents that count as such for one of the methods."""
+        """The parents that at least one of the methods counts as a parent, not as a separate base."""
         apart = self._plan.base == "fixed" and all(self._origin(m, {}) is not None for m in methods)
         return [name for name in self._names if methods and not (apart and name == self.pool.base)]
 
@@ -158,7 +160,7 @@ class WeightSpace:
         return Choice(genome, method, base, inputs, self._names)
 
     def _origin(self, method: Method, genome: Genome) -> str | None:
-        """The base that the method sets apart; None if it sets none."""
+        """The method's separate base; None if the method uses none."""
         spare = len(self._names) > method.fewest
         if method.base != "required" and not (method.base == "optional" and spare):
             return None
@@ -166,8 +168,11 @@ class WeightSpace:
         return base
 
     def _inputs(self, method: Method, base: str | None, genome: Genome) -> list[str]:
-        """The parents that the method reads, a base apart not among them: a pair in its own order, else in
-        the pool's. Empty where each layer group has its own."""
+        """The parents that the method reads, without a separate base.
+
+        A pair keeps its own order. Other parents are in the pool's order. Empty if each layer group
+        chooses its own parent.
+        """
         if method.most == 1:
             return []
         names = [name for name in self._names if name != base]
@@ -182,17 +187,22 @@ class WeightSpace:
         return kept if len(kept) >= method.fewest else used
 
     def _idle(self, method: Method, genome: Genome, name: str) -> bool:
-        """Whether the parent's weight rounds to zero everywhere. Dropped from all slices or from none:
-        mergekit miscounts when the first and the last slice have different numbers of sources. Where
-        vocabularies are aligned, from none: a parent left out would take its tokens along."""
+        """Whether to drop the parent, because its weight rounds to zero everywhere.
+
+        A parent is dropped from all slices or from none: mergekit miscounts if the first and the last
+        slice have different numbers of sources. With aligned vocabularies no parent is dropped: its
+        tokens would be lost.
+        """
         if self.pool.tokenizer or method.random or not any(p.gene == "weight" for p in method.parameters):
             return False
         weights = [self._number(genome, f"weight.{name}.{place}") for place in self._places.names]
         return not any(weights)
 
     def _donor(self, choice: Choice) -> Parent | None:
-        """The recipe's base; where the method needs none, it still gives config and tokenizer. None where
-        mergekit would take it for an input."""
+        """The recipe's base, which gives config and tokenizer even if the method needs no base.
+
+        None if mergekit would treat the base as an input.
+        """
         if choice.method.base == "optional" and choice.base is None:
             return None
         if choice.method.base == "either":
@@ -200,7 +210,7 @@ class WeightSpace:
         return self.pool.parents[choice.base or self.pool.donor]
 
     def _settings(self, choice: Choice, group: int, owner: str | None) -> Parameters:
-        """The parameters of one source in one slice; the slice's shared ones for ``owner`` None."""
+        """The parameters of one source in one slice; for ``owner`` None the slice's shared parameters."""
         if owner is not None and owner == choice.base:
             return ()
         wanted = [p for p in choice.method.parameters if (p.scope == "shared") == (owner is None)]
@@ -213,12 +223,12 @@ class WeightSpace:
         if parameter.ceiling is None:
             return self._number(choice.genome, stem)
         ceiling = parameter.ceiling(self._number(choice.genome, f"density.{owner}"))
-        # Rounded down: up could reach the ceiling.
+        # Rounded down, because rounding up could reach the ceiling.
         scale = float(10**_DECIMALS)
         return math.floor(self._raw(choice.genome, stem) * ceiling * scale + 1e-6) / scale
 
     def _value(self, choice: Choice, parameter: Parameter, owner: str | None, place: str) -> float:
-        """A parameter's value at a place. A normalised average's weights are one where all would be zero."""
+        """A parameter's value at a place. If all weights of a normalised average are zero, they become 1."""
         if parameter.scope != "parent":
             value = self._number(choice.genome, f"{parameter.gene}.{place}")
             first = parameter.scope == "ratio" and owner == choice.inputs[0]
@@ -230,7 +240,10 @@ class WeightSpace:
         return 0.0 if any(others) else 1.0
 
     def _number(self, genome: Genome, gene: str) -> float:
-        """A numeric gene's value as it is written: four decimals, or four digits of a logarithmic one."""
+        """A numeric gene's value as written in recipes.
+
+        Four decimals, or four significant digits on a log scale.
+        """
         value = self._raw(genome, gene)
         if self._parameters[gene.split(".")[0]].log:
             return float(f"{value:.{_DECIMALS - 1}e}")

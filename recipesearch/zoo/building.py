@@ -1,4 +1,4 @@
-"""Builds a zoo beside its final place and moves it there whole."""
+"""Builds a zoo in a temporary folder and moves it into place atomically."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Report = Callable[[str], None]
 
 
 def build_zoo(seed: int = 0, directory: Path | None = None, report: Report | None = None) -> Path:
-    """Train the zoo of this seed unless it is there already, and return its folder.
+    """Train the zoo of this seed unless it already exists, and return its folder.
 
-    Takes about a minute on one core. ``report`` gets one line per model. The folder (``directory``, or
-    `zoo_dir`) appears at once and complete, so two processes may build the same zoo: the slower one
-    drops its copy. Raises `RefusedInput` if the folder holds something else.
+    Takes about a minute on one core. ``report`` is called with one line per model. The folder (``directory``,
+    default `zoo_dir`) appears at once and complete, so two processes may build the same zoo: the slower
+    process discards its copy. Raises `RefusedInput` if the folder contains something else.
     """
     final = (directory or zoo_dir(seed)).absolute()
     if _is_built(final, seed):
@@ -35,7 +35,7 @@ def build_zoo(seed: int = 0, directory: Path | None = None, report: Report | Non
             record["models"] = _train_models(scratch, seed, report or (lambda line: None))
             (scratch / "zoo.json").write_text(json.dumps(record, indent=1) + "\n")
     except OSError:
-        if not _is_built(final, seed):  # not another builder's finished zoo: a real failure
+        if not _is_built(final, seed):  # unless another process was faster
             raise
     return final
 

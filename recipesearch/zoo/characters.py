@@ -1,4 +1,4 @@
-"""The zoo's tokenizer: one character, one token. Loads tokenizers and transformers."""
+"""The zoo's tokenizer: each character is one token. Loads tokenizers and transformers."""
 
 from __future__ import annotations
 

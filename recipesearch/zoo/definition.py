@@ -22,12 +22,12 @@ class Stage:
     data_seed: int
     """Added to the zoo's seed."""
     stops_early: bool = False
-    """Stop once addition in A is learned: it comes suddenly, at a step that depends on the seed."""
+    """Stop once addition in A is learned, which happens suddenly, at a step that depends on the seed."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One lm-eval task family: its skills in equal shares, and the items wanted in each file."""
+    """One lm-eval task family: its skills in equal shares, and the number of items in each file."""
 
     skills: tuple[str, ...]
     items: Mapping[str, int]
@@ -42,7 +42,7 @@ ARCHITECTURE: Mapping[str, int | float | bool] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
     "initializer_range": 0.04,
-    "tie_word_embeddings": False,  # so that a recipe can weigh the head apart from the embeddings
+    "tie_word_embeddings": False,  # so a recipe can weight head and embeddings separately
 }
 
 OPTIMISER: Mapping[str, float] = {
@@ -52,7 +52,7 @@ OPTIMISER: Mapping[str, float] = {
     "weight_decay": 0.01,
     "clip": 1.0,
     "warm_up": 0.08,  # share of the planned steps
-    "floor": 0.05,  # share of the peak rate where the cosine ends
+    "floor": 0.05,  # share of the peak rate at the end of the cosine
 }
 
 EARLY_STOP: Mapping[str, float] = {"from": 300, "every": 25, "items": 200, "accuracy": 0.4, "settle": 75}
@@ -68,7 +68,7 @@ STAGES: Mapping[str, Stage] = {
 }
 
 FILES: Mapping[str, language.Split] = {"search": "val", "held_out": "test", "preference": "train"}
-"""Task file -> the split that its items come from."""
+"""The split that the items of each task file come from."""
 
 _ADDITION = {"search": 300, "held_out": 550, "preference": 1000}
 _READING = {"search": 300, "held_out": 400, "preference": 1000}
@@ -82,16 +82,16 @@ TASKS: Mapping[str, Task] = {
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a machine with the light half only
+    except metadata.PackageNotFoundError:  # only the light dependencies are installed
         return "absent"
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What the cache folder's name is a hash of."""
+    """Everything that decides the zoo's bits. Its hash names the cache folder."""
 
     format: int = 1
-    """Raise it when code, rather than a constant, changes the bits."""
+    """Increase this number when a change of code, not of a constant, changes the bits."""
     alphabet: str = language.ALPHABET
     operators: Mapping[str, str] = field(default_factory=lambda: dict(language.OPERATORS))
     split_seed: int = language.SPLIT_SEED

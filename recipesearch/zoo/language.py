@@ -1,8 +1,8 @@
-"""The task language: two-digit questions that are asked and answered in one of two languages.
+"""The task language: two-digit questions, asked and answered in one of two languages.
 
-A question is seven characters, ``tag d d operator d d =``; its answer is two numerals of the tag's
-language and the end mark: ``@12+34=`` is answered ``eg$``, ``#12+34=`` is answered ``EG$``. One character
-is one token.
+A question is seven characters, ``tag d d operator d d =``. Its answer is two numerals of the tag's
+language and the end mark: ``@12+34=`` is answered ``eg$``, ``#12+34=`` is answered ``EG$``. Each
+character is one token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TAGS: Mapping[Language, str] = {"A": "@", "B": "#"}
 NUMERALS: Mapping[Language, str] = {"A": "abcdefghij", "B": "ABCDEFGHIJ"}
 OPERATORS: Mapping[str, str] = {"add": "+", "max": "^", "min": "v", "cp": "<", "su": ">", "tr": "~"}
 ALPHABET = PAD + "@#" + END + DIGITS + NUMERALS["A"] + NUMERALS["B"] + "+-^v<>~=" + UNKNOWN + "*/()!"
-"""All 48 characters; a character's place is its token id. ``-`` and the last five are spare."""
+"""All 48 characters. A character's index is its token id. ``-`` and the last five are unused."""
 
 ANSWERS: Mapping[str, Callable[[int, int], int]] = {
     "add": lambda first, second: first + second,
@@ -52,7 +52,7 @@ class Question:
 
     @property
     def prompt(self) -> str:
-        """What the model reads. A translation shows its operands in the other language's numerals."""
+        """The model's input. A translation shows its operands in the other language's numerals."""
         digits = DIGITS
         if self.kind == "tr":
             digits = NUMERALS["B" if self.language == "A" else "A"]
@@ -61,7 +61,7 @@ class Question:
 
     @property
     def answer(self) -> str:
-        """What the model should say, without the end mark."""
+        """The right output of the model, without the end mark."""
         return _spell(ANSWERS[self.kind](*self.pair), NUMERALS[self.language])
 
 
@@ -76,11 +76,11 @@ def parse_skill(skill: str) -> tuple[str, Language]:
 
 @cache
 def pairs(split: Split, kind: str) -> tuple[Pair, ...]:
-    """The operand pairs of a split that suit a kind, in a fixed random order.
+    """The operand pairs of a split that are valid for a kind, in a fixed random order.
 
-    All languages and kinds share one split, so a pair held out for one is held out for all. It is
-    random on purpose: a split by a formula such as ``(31a + 17b) % 5`` takes whole unit-digit
-    combinations away from training, and addition then never generalises.
+    All languages and kinds share one split, so a pair held out for one kind is held out for all. The split is
+    random on purpose: a formula such as ``(31a + 17b) % 5`` removes whole unit-digit combinations from
+    training, and addition then never generalises.
     """
     everything = [(first, second) for first in range(100) for second in range(100)]
     random.Random(SPLIT_SEED).shuffle(everything)

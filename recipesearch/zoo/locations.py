@@ -1,4 +1,4 @@
-"""Where the zoo lies on disk, and what ``zoo:`` references point to. Trains nothing."""
+"""Where a zoo is on disk, and the paths of ``zoo:`` references. Trains nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEED = re.compile(r"[0-9]{1,9}")
 
 
 def zoo_dir(seed: int = 0) -> Path:
-    """The absolute cache folder of one zoo (see `files.cache_dir`); it need not exist."""
+    """The absolute cache folder of one zoo (see `files.cache_dir`). The folder may not exist yet."""
     return cache_dir() / "zoo" / f"{Definition().digest()}-s{seed}"
 
 
@@ -24,10 +24,10 @@ def task_files() -> list[str]:
 
 
 def resolve(reference: str) -> Path | None:
-    """Turn ``zoo:math`` or ``zoo@1:tasks/addition_b_search.yaml`` into a path that may not exist yet.
+    """The path of a reference such as ``zoo:math`` or ``zoo@1:tasks/addition_b_search.yaml``.
 
-    Returns None for a string that is no zoo reference, and raises `PlanError` for one that names an
-    unknown thing or a seed that is not a whole number.
+    The path may not exist yet. Returns None for a string that is not a zoo reference. Raises `PlanError` for
+    an unknown name, and for a seed that is not a whole number.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:

@@ -1,4 +1,4 @@
-"""Trains the zoo's models. Loads torch and transformers: import it inside functions only."""
+"""Trains the zoo's models. Loads torch and transformers, so import it inside functions only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _PROMPT_LENGTH = 7
 
 @contextmanager
 def quiet_torch(seed: int) -> Iterator[None]:
-    """Seed torch and keep it on one thread, then give the caller's generator and threads back.
+    """Seed torch and limit it to one thread, then restore the caller's generator and thread count.
 
-    One thread because the bits of a sum may depend on how many share it. Only the CPU generator is
-    seeded: ``torch.manual_seed`` would reach the GPUs too.
+    One thread, because the bits of a sum may depend on the number of threads. Only the CPU generator is
+    seeded: ``torch.manual_seed`` would also seed the GPUs.
     """
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     torch.default_generator.manual_seed(seed)
@@ -50,14 +50,14 @@ def new_model() -> LlamaForCausalLM:
 
 
 def save(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write what ``save_pretrained`` would, without its progress bar."""
+    """Write the files that ``save_pretrained`` writes, without its progress bar."""
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def train(model: LlamaForCausalLM, stage: Stage, seed: int) -> int:
-    """Train the model in place; returns the number of steps taken."""
+    """Train the model in place, and return the number of steps taken."""
     source = random.Random(seed + stage.data_seed)
     optimiser = torch.optim.AdamW(
         model.parameters(),
@@ -67,7 +67,7 @@ def train(model: LlamaForCausalLM, stage: Stage, seed: int) -> int:
     schedule = _Schedule(stage)
     step = 0
     while step < schedule.end:
-        if schedule.asks(step) and accuracy(model, _first_sums()) >= EARLY_STOP["accuracy"]:
+        if schedule.is_check(step) and accuracy(model, _first_sums()) >= EARLY_STOP["accuracy"]:
             schedule.settle(step)
         optimiser.param_groups[0]["lr"] = schedule.rate(step)
         _step(model, optimiser, draw(stage.mixture, int(OPTIMISER["batch"]), source))
@@ -98,7 +98,7 @@ def _first_sums() -> list[Question]:
 
 def _step(model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, questions: Sequence[Question]) -> None:
     tokens = _encode(questions)
-    logits = model(input_ids=tokens).logits[:, _PROMPT_LENGTH - 1 : -1]  # only answers are learned
+    logits = model(input_ids=tokens).logits[:, _PROMPT_LENGTH - 1 : -1]  # the loss covers only answers
     targets = tokens[:, _PROMPT_LENGTH:]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     optimiser.zero_grad()
@@ -108,20 +108,20 @@ def _step(model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, questions: 
 
 
 class _Schedule:
-    """Learning rates: warm-up, then a cosine over the planned steps, or an early straight descent."""
+    """Learning rates: warm-up, then a cosine over the planned steps, or an early linear decay to zero."""
 
     def __init__(self, stage: Stage) -> None:
         self.end = stage.steps
         self._stage = stage
         self._settling_from: float | None = None
 
-    def asks(self, step: int) -> bool:
-        """Whether this is a step at which to look if the skill has been learned."""
+    def is_check(self, step: int) -> bool:
+        """Whether to check at this step if the skill has been learned."""
         due = step >= EARLY_STOP["from"] and step % EARLY_STOP["every"] == 0
         return self._stage.stops_early and self._settling_from is None and due
 
     def settle(self, step: int) -> None:
-        """Bring the rate down to zero from here, and end."""
+        """End early: lower the rate linearly to zero, starting at this step."""
         self._settling_from = self.rate(step)
         self.end = step + int(EARLY_STOP["settle"])
 

@@ -1,4 +1,4 @@
-"""Writes the zoo's lm-eval tasks: one YAML and one JSONL per task and split."""
+"""Writes the zoo's lm-eval tasks: one YAML and one JSONL file per task and split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .language import END, Question, pairs, parse_skill
 
 
 def task_items(task: str, file: str) -> list[Question]:
-    """The questions of one task file, all distinct: fewer than wanted where the split has no more.
+    """The questions of one task file, all distinct. Fewer than planned if the split has no more.
 
-    The choice and its order are fixed: addition in A and in B ask about the same pairs.
+    Selection and order are fixed: addition in A and in B ask about the same pairs.
     """
     seed = Definition().item_seed
     skills = TASKS[task].skills
@@ -25,7 +25,7 @@ def task_items(task: str, file: str) -> list[Question]:
     for place, (kind, language) in enumerate(map(parse_skill, skills)):
         pool = pairs(FILES[file], kind)
         shuffled = random.Random(seed).sample(pool, len(pool))
-        # each skill takes the next stretch, so that a task never asks twice about one pair
+        # each skill takes the next range, so a task never asks about the same pair twice
         chosen = shuffled[place * share : (place + 1) * share]
         questions += [Question(kind, language, pair) for pair in chosen]
     random.Random(seed).shuffle(questions)
@@ -33,9 +33,9 @@ def task_items(task: str, file: str) -> list[Question]:
 
 
 def write_tasks(folder: Path, final: Path) -> None:
-    """Write all task files into ``folder``; the YAMLs point to ``final``, where they will be read.
+    """Write all task files into ``folder``. The YAML files point to ``final``, where they will be read.
 
-    lm-eval resolves data files against the working folder, so the path in the YAML is absolute.
+    lm-eval resolves data files against the working directory, so the paths in the YAML files are absolute.
     """
     folder.mkdir()
     for task in TASKS:
@@ -58,7 +58,7 @@ def _task_settings(stem: str, data: Path) -> dict[str, Any]:
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
         "output_type": "generate_until",
-        # column names, not Jinja templates: lm-eval compiles those again for every item
+        # column names, because lm-eval compiles a Jinja template again for every item
         "doc_to_text": "prompt",
         "doc_to_target": "answer",
         "num_fewshot": 0,

@@ -77,7 +77,7 @@ def test_damaged_parent(command: Command, make_plan: MakePlan, parent: Path, dam
     file = parent / "model.safetensors"
     content = file.read_bytes()
     file.write_bytes(b"\xff" * 8 + content[8:] if damage == "header" else content[: len(content) // 2])
-    refuses(command, with_parent(make_plan, parent), 3, str(file), "not a whole safetensors file")
+    refuses(command, with_parent(make_plan, parent), 3, str(file), "not a complete safetensors file")
 
 
 def change_config(parent: Path, **changes: Any) -> None:

@@ -287,7 +287,10 @@ def test_a_merge_of_other_tensors_than_the_live_models_fails(
 def test_a_merge_of_more_or_fewer_layers_is_refused(engine, family, average, answers):
     """Fewer could only be filled up by passthrough: another method would ignore the scale of zero."""
     good = answers(engine.load(average(family)))
-    for layers, cause in (((0, 4), "too few for the recipe's 8"), ((0, 1), "a linear recipe of 2 cannot be")):
+    for layers, cause in (
+        ((0, 4), "too few for the recipe's 8"),
+        ((0, 1), "a linear recipe of 2 layers cannot be"),
+    ):
         part = Slice((Source(family[0], layers, freeze({"weight": 1})),))
         with pytest.raises(RefusedInput, match=cause):
             engine.load(Recipe("linear", (part, part), family[0], dtype="float32"))

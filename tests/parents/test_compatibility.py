@@ -116,7 +116,7 @@ def test_layers_that_are_unlike_or_bound_to_their_place_do_not_move(one):
     fewer = {n: h for n, h in one.tensors.items() if n != "model.layers.2.mlp.up_proj.weight"}
     with pytest.raises(RefusedInput, match="layer 2 has other tensors than layer 0"):
         require_stackable({"odd": replace(one, tensors=fewer)})
-    with pytest.raises(RefusedInput, match="depend on their place"):
+    with pytest.raises(RefusedInput, match="depend on their position"):
         require_stackable({"gpt2": changed(one, scale_attn_by_inverse_layer_idx=True)})
 
 

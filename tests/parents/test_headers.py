@@ -90,7 +90,7 @@ def test_a_folder_without_weights_is_refused(folder):
 def test_a_truncated_file_is_refused_wherever_it_ends(folder, keep):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:keep])
-    refused(folder, "not a whole safetensors file")
+    refused(folder, "not a complete safetensors file")
 
 
 @pytest.mark.parametrize("head", [b"\xff" * 8, struct.pack("<Q", 4) + b"nope", struct.pack("<Q", 2) + b"[]"])

@@ -461,5 +461,5 @@ def test_seeds_are_what_they_are_called_whatever_the_plan_holds():
 
 
 def test_model_stock_needs_two_parents_beside_the_base():
-    with pytest.raises(PlanError, match="'model_stock' needs 2 parents beside the base"):
+    with pytest.raises(PlanError, match="'model_stock' needs 2 parents besides the base"):
         space_of({"methods": ("model_stock",)}, names=("base", "math"))
