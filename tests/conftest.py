@@ -34,7 +34,8 @@ LIGHT_FILES = {"test_gate.py", "test_preferences.py", "test_instant.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is heavy. The drill comes first: the other worker does the rest meanwhile."""
     for item in items:
-        if _in_heavy_folder(item.path) or HEAVY_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if _in_heavy_folder(item.path) or HEAVY_FIXTURES & fixtures or "[gp" in item.name:  # gp imports torch
             item.add_marker(pytest.mark.heavy)
     items.sort(key=lambda item: item.path.name != "test_drill.py")
 

@@ -2,7 +2,6 @@
 
 tasks.py        loads and checks lm-eval tasks, and gives each a content hash
 functions.py    objectives that are not lm-eval tasks: a Python function, or measures of the merge
-stated.py       checks a goal against its task's file, without the task's data
 goals.py        loads the tasks of goals
 form.py         one task's requests, and how answers become a score
 scorer.py       Scorer: LM -> TaskScore, equal to lm-eval's evaluate()

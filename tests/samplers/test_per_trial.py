@@ -95,6 +95,7 @@ def test_later_genomes_are_better_than_random_ones(sampler: str) -> None:
     assert sum(losses[-20:]) / 20 < 0.6 * sum(chance) / 60
 
 
+@pytest.mark.heavy  # gp imports torch
 def test_gp_learns_too() -> None:
     pytest.importorskip("torch")
     losses = [loss(genome) for genome in propose("gp", dict(NUMBERS), 22)]

@@ -207,6 +207,7 @@ def multiply_what_enters(model, factors):
         layer.register_forward_pre_hook(hook(factor))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", TINY)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_folded_scales_are_the_forward_pass_with_scales_between_layers(family, dtype, families):
