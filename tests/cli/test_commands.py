@@ -139,7 +139,7 @@ def test_export_refuses_a_trial_whose_parents_have_changed(
         "export", plan.folder / "study.yaml", "-o", tmp_path / "out", "--best", plan.goals[1].name
     )
     assert ended.code == 3
-    assert "one has changed since" in ended.err
+    assert "a parent has changed since" in ended.err
     assert not (tmp_path / "out").exists()
 
 
