@@ -169,7 +169,7 @@ def test_export_removes_nothing_that_no_export_has_left(
         before = {path: path.is_file() and path.read_text() for path in out.rglob("*")}
         ended = command("export", study, "-o", out)
         assert ended.code == 4
-        assert "left by no earlier export" in ended.err
+        assert "is not from an earlier export" in ended.err
         assert {path: path.is_file() and path.read_text() for path in out.rglob("*")} == before
 
 
