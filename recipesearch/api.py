@@ -1,8 +1,8 @@
-"""The functions that ``import recipesearch`` offers, over plain values. The command line is a client of them.
+"""The functions that ``import recipesearch`` offers, over plain values. The command line is built on them.
 
-A *study* argument is a study file's path, a dict with the same keys, or the plans that ``load`` returns;
-where a finished or running study is meant, also a SQLite file or storage URL, with ``#NAME`` for one of
-several.
+A *study* argument is a study file's path, a dict with the same keys, or the plans that ``load`` returns.
+Functions that read a stored study also accept a SQLite file or a storage URL, with ``#NAME`` for one of
+several studies.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ StudyLike = str | Path | Mapping[str, Any] | Plans
 
 
 def load(study: StudyLike, settings: Settings = (), folder: Path | str = ".") -> Plans:
-    """The plans of a study, one for each era, read and checked.
+    """Reads and checks a study; returns one plan for each era.
 
     ``settings`` override keys, as ``{"search.trials": 50}`` or ``["search.trials=50"]``. Relative paths in a
-    dict start at ``folder``, those in a file at the file's folder. In a dict an objective's ``function`` may
-    be a Python function that lives in an importable module. Raises PlanError.
+    dict start at ``folder``, relative paths in a file at the file's folder. In a dict an objective's
+    ``function`` may be a Python function from an importable module. Raises PlanError.
     """
     if isinstance(study, tuple):
         return study
@@ -42,7 +42,7 @@ def load(study: StudyLike, settings: Settings = (), folder: Path | str = ".") ->
 
 
 def open(study: StudyLike) -> StudyView:
-    """A study as its database has it: of several eras the last one begun, or ``FILE#ERA``.
+    """Opens a stored study: by default the last era that has started, or the era of ``FILE#ERA``.
 
     Raises PlanError for an unknown era or name, StudyError if nothing has been run yet.
     """
@@ -59,9 +59,9 @@ def open(study: StudyLike) -> StudyView:
 
 
 def check(study: StudyLike) -> dict[str, Any]:
-    """What a study needs: counts, memory and disk in bytes; of several eras by era.
+    """The counts, memory and disk that a study needs (sizes in bytes); for several eras, by era.
 
-    Raises PlanError, RefusedInput or StudyError for whatever would stop the study, before anything is merged.
+    Raises PlanError, RefusedInput or StudyError for whatever would stop the study. Merges nothing.
     """
     from .checking.needs import needs_of_all
 
@@ -74,7 +74,7 @@ def run(study: StudyLike, progress: Callable[[Progress], None] | None = None) ->
     """Creates or resumes a study and brings every era to ``search.trials`` scored recipes.
 
     ``progress`` is called after each candidate. After an interruption the same call continues. Raises
-    PlanError and RefusedInput before any heavy work, StudyError when the study needs a person.
+    PlanError and RefusedInput before any heavy work, StudyError for a problem that the user has to fix.
     """
     from .search.evolve import evolve
     from .search.run import run_eras
@@ -90,7 +90,7 @@ def mutate(
     settings: Settings = (),
     preference: Sequence[str] = (),
 ) -> Mutated:
-    """Fine-tunes a trial's model, by DPO or SFT, into a new parent, and compares both on the search items.
+    """Fine-tunes a trial's model, by DPO or SFT, into a new parent; compares both models on the search items.
 
     ``settings`` override keys of ``mutation``; ``preference`` replaces the study file's. Raises PlanError and
     RefusedInput for settings and items that cannot be used, StudyError if the training fails.
@@ -101,7 +101,7 @@ def mutate(
 def mutate_each(
     study: StudyLike | StudyView, trial: int, variations: Sequence[Settings], preference: Sequence[str] = ()
 ) -> list[Mutated]:
-    """One mutant of a trial for each variation of the settings, as ``mutate``; equal pairs are mined once."""
+    """As ``mutate``, with one mutant for each variation of the settings; equal pairs are mined once."""
     from .mutation.by_hand import mutate_trial, mutation_plan
 
     view = _view(study)
@@ -120,8 +120,8 @@ def export(
 ) -> Path:
     """Writes a recipe as mergekit YAML with provenance and a model card; returns the recipe's path.
 
-    The recipe is a ``trial``'s, the ``best`` in one objective, or by default the knee of the front.
-    ``portable`` names parents as the study file does, not by absolute path.
+    The recipe is that of a ``trial``, the ``best`` in one objective or, by default, the knee of the front.
+    With ``portable`` the recipe names parents as in the study file instead of by absolute path.
     """
     from .checking.members import open_preflight
     from .exporting.export import export as write
@@ -163,7 +163,7 @@ def _stated(study: StudyLike | StudyView) -> Plan | None:
 
 
 def _open_planned(plans: Plans, era: str | None = None, database: Database | None = None) -> StudyView:
-    """One era's study: by default the last one begun. Its relative paths start where the plan lies now."""
+    """One era's study, by default of the last started era. Relative paths start at the plan's folder."""
     if era is not None:
         names = [str(plan.era) for plan in plans if plan.era]
         if era not in names:
@@ -176,7 +176,7 @@ def _open_planned(plans: Plans, era: str | None = None, database: Database | Non
 
 
 def _named_functions(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The study with objectives' functions by name, as a worker process imports them."""
+    """The study with objective functions replaced by ``module:name``, which a worker process can import."""
     objectives = raw.get("objectives")
     if not isinstance(objectives, Sequence):
         return dict(raw)

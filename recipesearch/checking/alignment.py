@@ -1,4 +1,4 @@
-"""The vocabulary that all recipes of a study share: its ``tokenizer`` section, settled. Light."""
+"""The vocabulary that all recipes of a study share, computed from its ``tokenizer`` section. Light."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOG = logging.getLogger("recipesearch")
 
 
 def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | None:
-    """The tokenizer that every recipe of the study has, settled; None without a ``tokenizer`` section.
+    """The tokenizer that every recipe of the study has; None without a ``tokenizer`` section.
 
     Token counts are in the order of ``plan.donor_first``. Loads mergekit the first time. Raises PlanError for
-    a token that names no parent, and RefusedInput for tokenizers that cannot be aligned.
+    a token whose ``model`` is not a parent, and RefusedInput for tokenizers that cannot be aligned.
     """
     tokenizer = stated_tokenizer(plan, parents)
     if tokenizer is None:
@@ -33,7 +33,10 @@ def settle_vocabulary(plan: Plan, parents: Mapping[str, Parent]) -> Settled | No
 
 
 def builder(threads: int | None) -> Build:
-    """Builds a parent that is a recipe, by so many threads: the built model's bits depend on them."""
+    """A function that builds a parent that is a recipe.
+
+    The built model's bits depend on ``threads``; None keeps torch's number of threads.
+    """
 
     def build(parent: Parent) -> Path:
         import torch
@@ -48,7 +51,7 @@ def builder(threads: int | None) -> Build:
 
 
 def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | None:
-    """The plan's ``tokenizer`` section as a recipe has it, before it is settled. Raises PlanError."""
+    """The plan's ``tokenizer`` section as recipe data, not yet aligned over the parents. Raises PlanError."""
     if plan.tokenizer is None:
         return None
     wanted = plan.tokenizer
@@ -61,15 +64,15 @@ def stated_tokenizer(plan: Plan, parents: Mapping[str, Parent]) -> Tokenizer | N
 
 
 def warn_of_other_tokens(checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Warns of each two parents whose rows stand for different tokens though their shapes are equal."""
+    """Warns of each pair of parents whose embeddings have equal shapes but assign rows to other tokens."""
     known = {name: token_ids(checkpoint.directory) for name, checkpoint in checkpoints.items()}
     for one, other in itertools.combinations(known, 2):
         ours, theirs = known[one], known[other]
         if ours is not None and theirs is not None and ours != theirs:
             unlike = sum(ours.get(token) != theirs.get(token) for token in {*ours, *theirs})
             _LOG.warning(
-                "parents '%s' and '%s' number their tokens differently (%d of %d): merged row by row, unlike "
-                "tokens are mixed; align them with tokenizer: {source: union}",
+                "parents '%s' and '%s' number their tokens differently (%d of %d), so merges mix the rows of "
+                "different tokens; align the parents with tokenizer: {source: union}",
                 one,
                 other,
                 unlike,

@@ -1,4 +1,4 @@
-"""What a checked study needs: counts, and sizes in bytes. Light."""
+"""The resources that a checked study needs: counts, and sizes in bytes. Light."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
 
 
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:
-    """What a study of ``items`` scored items per recipe needs: sizes in bytes, counts; a loop's in all eras.
+    """The counts and the sizes in bytes that a study of ``items`` scored items per recipe needs.
 
-    Memory is that of the resident parents, the live model and vLLM's KV cache (see ``memory.Need``); scoring
-    comes on top. Time is not estimated: it depends on the machine, and a run's progress line tells it after
-    a few recipes.
+    A loop's counts cover all its eras. Memory is the sum of the resident parents, the live model and vLLM's
+    KV cache (see ``memory.Need``); scoring needs more. Time is not estimated: it depends on the machine, and
+    a run's progress line shows it after a few recipes.
     """
     plan = checked.plan
     needed = need(*in_memory(plan, checked.parents.checkpoints))
@@ -53,15 +53,20 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
 
 
 def _trial_bytes(space: Space, growth: float) -> int:
-    """What a trial's rows take; Optuna keeps each gene's distribution with its value. Genes grow in number as
-    parents do."""
+    """The bytes of a trial's rows: Optuna stores each gene's distribution with its value.
+
+    The number of genes grows with the number of parents by the factor ``growth``.
+    """
     genes = sum(len(distribution_to_json(gene)) + _GENE_BYTES for gene in space.genes.values())
     return _TRIAL_BYTES + round(growth * genes)
 
 
 def _alignment(checked: Preflight, settled: Settled) -> dict[str, Any]:
-    """What aligning the vocabularies does and takes: ``memory_bytes`` of rows, a part of the parents' that no
-    file can be mapped to, and ``disk_bytes`` for one model's folder in the cache."""
+    """The effect and cost of aligning the vocabularies.
+
+    ``memory_bytes`` of rows are part of the parents' memory and cannot be mapped to a file. ``disk_bytes`` is
+    the size of one model's folder in the cache.
+    """
     dtype = checked.plan.engine.dtype
     counts = zip(checked.plan.donor_first, settled.tokens, settled.lacks, strict=True)
     rows = (replace(c, tensors=c.vocabulary_tensors()) for c in checked.parents.checkpoints.values())

@@ -1,7 +1,7 @@
-"""Parents that are members of the front of the era before. Light.
+"""Parents that are members of the previous era's front. Light.
 
-Each era is a study of its own in the one database, over one fixed space. What an era takes from the era
-before is a recipe, expressed anew from the database at each use, so that no file has to be kept for it.
+Each era is a separate study in one database, over one fixed space. A front member is a recipe, expressed from
+the database at each use, so no file is stored for it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .preflight import Preflight, preflight
 
 
 def open_preflight(plan: Plan, database: Database) -> Preflight:
-    """The preflight of a plan whose earlier eras are done, for looking at its results and exporting them."""
+    """The preflight of a plan whose earlier eras are finished, for reading and exporting its results."""
     return preflight(plan, members(plan, database), to_run=False)
 
 
 def members(plan: Plan, database: Database) -> dict[str, Member]:
-    """The members of the last era's front that a plan names among its parents, by reference.
+    """The members of the previous era's front that a plan names among its parents, by reference.
 
     Raises StudyError if that era has no scores yet, and RefusedInput if its parents have changed since.
     """
@@ -36,9 +36,9 @@ def members(plan: Plan, database: Database) -> dict[str, Member]:
 
 
 def stand_ins(plan: Plan, before: Preflight) -> dict[str, Member]:
-    """What stands in for front members that no run has found yet: of the shape of the last era's donor.
+    """Placeholders for front members that no run has found yet, with the shapes of the previous era's donor.
 
-    For checks before a run: they say nothing of the members' content, and of their depth only the donor's.
+    For checks before a run only: a real member may have another depth, and its content is unknown.
     """
     donor = before.parents.by_name[before.parents.donor]
     parent, shapes = donor.parent, donor.checkpoint

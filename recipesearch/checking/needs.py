@@ -1,4 +1,4 @@
-"""Everything that ``check`` asks about a study file: each era's needs, or the first error."""
+"""The command ``check``: the needs of each era of a study file, or the first error."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .preflight import Preflight, preflight
 
 
 def needs_of_all(plans: Sequence[Plan]) -> Iterator[dict[str, Any]]:
-    """Each era's needs, as ``estimate`` gives them; loads the tasks.
+    """Each era's needs, as returned by ``estimate``; loads the tasks.
 
-    For a loop over eras the first era is enough: what later eras merge is not known yet, and the first one's
-    estimate covers all of them. Raises PlanError, RefusedInput or StudyError for whatever would stop the
+    A loop over eras yields its first era only: the parents of later eras are not known yet, and the first
+    era's estimate covers all eras. Raises PlanError, RefusedInput or StudyError for whatever would stop the
     study.
     """
     before: Preflight | None = None
@@ -56,4 +56,4 @@ def _require_disk(database: Database, needed: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed * 1.2:
-        raise StudyError(f"{folder} has {free} bytes free; the study's database may need {needed}")
+        raise StudyError(f"{folder} has {free} bytes free, the database may need {needed}; free some space")

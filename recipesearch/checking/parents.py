@@ -1,4 +1,4 @@
-"""The value Parents: a study's parents, examined once and handed to everything that needs them. Light."""
+"""The value Parents: a study's parents, examined once and passed to all code that needs them. Light."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .alignment import builder, settle_vocabulary, warn_of_other_tokens
 
 @dataclass(frozen=True)
 class Member:
-    """A parent that is a member of an earlier era's front, and the study and trial that it comes from.
+    """A parent that is a member of an earlier era's front, with its study and trial.
 
-    ``shapes`` replace the headers of a member that no run has found yet. ``references`` are the names that
-    the study files of that era, and of the eras before it, have for their parents.
+    ``shapes`` replaces the headers of a member that no run has found yet. ``references`` maps the parents of
+    that era and of the eras before it to their names in the study file.
     """
 
     parent: Parent
@@ -33,7 +33,7 @@ class Member:
 
 @dataclass(frozen=True)
 class KnownParent:
-    """One parent: its reference in the study file, its content, and its headers as merges see them."""
+    """One parent: its reference in the study file, its content, and its headers after any resizing."""
 
     reference: str
     parent: Parent
@@ -45,8 +45,8 @@ class KnownParent:
 class Parents:
     """A study's parents by name, in the study file's order.
 
-    The ``donor`` gives the live model its config and tokenizer. With a ``vocabulary`` of the study's own, the
-    checkpoints are resized to it.
+    The ``donor`` gives the live model its config and tokenizer. If the study has a ``vocabulary`` of its own,
+    the checkpoints are resized to it.
     """
 
     by_name: Mapping[str, KnownParent]
@@ -64,7 +64,7 @@ class Parents:
         return {name: known.checkpoint for name, known in self.by_name.items()}
 
     def references(self) -> dict[Parent, str]:
-        """The study file's name for each parent, and those of earlier eras' files for theirs."""
+        """The study file's reference to each parent, including the parents of earlier eras."""
         known = self.by_name.values()
         earlier = {p: ref for one in known if one.member for p, ref in one.member.references.items()}
         return earlier | {one.parent: one.reference for one in known if one.member is None}
@@ -73,8 +73,8 @@ class Parents:
 def examine(plan: Plan, front: Mapping[str, Member], *, to_run: bool) -> Parents:
     """Identifies a plan's parents and reads their headers.
 
-    ``front`` are the members of the era before, by the plan's reference to them. Raises RefusedInput for
-    parents that are missing, unsafe or damaged and, if the plan is ``to_run``, for more than fit into memory.
+    ``front`` maps the plan's references to members of the previous era's front. Raises RefusedInput for
+    parents that are missing, unsafe or damaged and, with ``to_run``, for parents that do not fit into memory.
     """
     located = _read_located(plan)
     if to_run:  # first: identifying reads every byte of every parent
@@ -100,8 +100,11 @@ def resized(parents: Mapping[str, KnownParent], vocabulary: int) -> dict[str, Kn
 def in_memory(
     plan: Plan, checkpoints: Mapping[str, Checkpoint]
 ) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None, int]:
-    """The arguments of ``memory.need``: the parents, the donor first; the engine; the largest live model, if
-    it is deeper than every parent; the places for parents, if the study breeds."""
+    """The arguments of ``memory.need``.
+
+    They are the parents (the donor first), the engine, the deepest live model of a layer space, and the
+    maximum number of parents of a study that breeds.
+    """
     parents = [checkpoints[name] for name in plan.donor_first if name in checkpoints]
     deepest = plan.space.layers.depth[1] if plan.space.layers else 0
     live = parents[0].with_depth(deepest) if parents and deepest else None
@@ -109,7 +112,7 @@ def in_memory(
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:
-    """The headers of the parents that are plain model folders: no recipes, no adapters."""
+    """The headers of the parents that are plain model folders, not recipes or adapters."""
     named = {name: ref for name, ref in plan.parents.items() if not ref.startswith(FRONT)}
     folders = {name: locate(reference, plan.folder) for name, reference in named.items()}
     return {name: read_checkpoint(folder) for name, folder in folders.items() if folder}
@@ -130,4 +133,4 @@ def require_distinct(parents: Mapping[str, KnownParent]) -> None:
         first = names.setdefault(known.parent.digest, name)
         if first != name:
             named = " and ".join(dict.fromkeys((parents[first].reference, known.reference)))
-            raise RefusedInput(f"parents '{first}' and '{name}' are the same model ({named}); drop one")
+            raise RefusedInput(f"parents '{first}' and '{name}' are the same model ({named}); remove one")

@@ -1,4 +1,4 @@
-"""From a plan to everything that a search needs, before any heavy work: parents, space, sampler. Light."""
+"""From a plan to the parents, space and sampler of its search, before any heavy work. Light."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Preflight:
     choice: Choice
 
     def recipe_of(self, trial: int, genome: Mapping[str, Any], digest: str | None) -> Recipe:
-        """A trial's recipe, expressed anew from its genome; ``digest`` is that of the scored recipe.
+        """A trial's recipe, expressed from its genome; ``digest`` is the digest of the scored recipe.
 
-        Raises RefusedInput if the digests differ: a parent has changed since.
+        Raises RefusedInput if the digests differ, because a parent has changed since.
         """
         recipe = self.space.express(genome)
         if recipe.digest != digest:
             raise RefusedInput(
-                f"trial {trial} of {self.plan.name} was scored with other parents: one has changed since; "
-                "restore it, or search again under a new name"
+                f"trial {trial} of {self.plan.name} was scored with other parents: a parent has changed "
+                "since; restore it, or search again under a new name"
             )
         return recipe
 
@@ -53,9 +53,9 @@ class Preflight:
 def preflight(plan: Plan, front: Mapping[str, Member] | None = None, *, to_run: bool = True) -> Preflight:
     """Examines the parents and builds the space over them.
 
-    ``front`` are the parents that the plan takes from the front of the era before (see members.py). Raises
-    RefusedInput for parents that are missing, unsafe, damaged or incompatible and, if the plan is ``to_run``,
-    for more of them than fit into memory; PlanError for a space or a sampler that does not fit.
+    ``front`` are the parents that the plan takes from the previous era's front (see members.py). Raises
+    RefusedInput for parents that are missing, unsafe, damaged or incompatible and, with ``to_run``, for
+    parents that do not fit into memory. Raises PlanError for a space or a sampler that does not fit the plan.
     """
     parents = examine(plan, front or {}, to_run=to_run)
     return fit(plan, parents, parents.vocabulary.tokenizer if parents.vocabulary else None)
@@ -87,7 +87,7 @@ def fit(plan: Plan, parents: Parents, tokenizer: Tokenizer | None) -> Preflight:
 
 
 def _require_mergeable(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Raises RefusedInput or PlanError unless the parents can be merged as the plan's space does."""
+    """Raises RefusedInput or PlanError unless the plan's space can merge the parents."""
     if plan.space.layers:
         _require_layers(plan, checkpoints)
         return
@@ -95,20 +95,20 @@ def _require_mergeable(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Non
     first = next(iter(checkpoints.values()))
     for name in plan.space.weights.filters if plan.space.weights else ():
         if not any(name in tensor for tensor in first.tensors):
-            raise PlanError(f"space.weights.filters: '{name}' is part of no tensor's name")
+            raise PlanError(f"space.weights.filters: '{name}' matches no tensor name; correct or remove it")
 
 
 def _require_layers(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> None:
     require_stackable(checkpoints)
     if hosts := plan.engine.traits.fixed_depth:
         require_hostable(next(iter(checkpoints.values())).architecture)
-    from ..merging.layered import require_movable  # transformers fills in what configs leave out
+    from ..merging.layered import require_movable  # needs transformers for the defaults of configs
 
     require_movable({name: checkpoint.config for name, checkpoint in checkpoints.items()}, in_place=hosts)
 
 
 def _parts(checkpoint: Checkpoint) -> Parts:
-    """Embeddings, head and final norm by the names of their tensors, all norms by what their names share."""
+    """The tensor names of embeddings, head and final norm, and the patterns in the names of all norms."""
     outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
     embed = tuple(name for name in outside if _EMBEDDING.search(name))
     norms = {found[0] for name in checkpoint.tensors if (found := _NORM.search(name))}

@@ -1,4 +1,4 @@
-"""From a checked plan to the order for its workers."""
+"""From a checked plan to the WorkerOrder of its workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .preflight import Preflight
 
 
 def worker_order(checked: Preflight) -> WorkerOrder:
-    """Everything that a worker of the study needs."""
+    """The order for the study's workers."""
     plan, mutation = checked.plan, checked.plan.mutation
     return WorkerOrder(
         plan.name,

@@ -29,7 +29,7 @@ _REPEAT_SECONDS = 0.2
 
 
 class _Interrupted(BaseException):
-    """SIGINT or SIGTERM, on its way out. No KeyboardInterrupt, which typer would turn into a bare 130."""
+    """SIGINT or SIGTERM as an exception. Not a KeyboardInterrupt, which typer would turn into a bare 130."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -37,17 +37,17 @@ class _Interrupted(BaseException):
 
 
 class _Interrupter:
-    """Raises _Interrupted when a signal comes, and again until it gets through.
+    """Raises _Interrupted when a signal arrives, and repeats it until the exception propagates.
 
-    What is raised inside a weak reference's callback or a destructor is swallowed by Python, so a timer
-    repeats it; not while the exception is being handled, whose clean-up must not be cut short.
+    Python discards exceptions in destructors and weak-reference callbacks, so a timer raises the exception
+    again. The timer does nothing while the exception is being handled, so that the clean-up can finish.
     """
 
     def __init__(self) -> None:
         self._number = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._on_signal)
-        sys.unraisablehook = _tell_unraisable
+        sys.unraisablehook = _report_unraisable
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGALRM:
@@ -60,7 +60,7 @@ class _Interrupter:
 def main() -> NoReturn:
     """Runs the command line and exits with a documented code (see recipesearch.errors)."""
     _Interrupter()
-    _hush()
+    _quieten_libraries()
     sys.exit(_run())
 
 
@@ -74,15 +74,18 @@ def _run() -> int:
         return _say(f"error: {error}", error.exit_code)
     except _Interrupted as interruption:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return _say("interrupted; finished work is kept, the same command continues", interruption.code)
+        return _say("interrupted; finished work is kept, run the same command to continue", interruption.code)
     except BrokenPipeError:
-        return 0  # the reader, a pager perhaps, has seen enough
+        return 0  # the reader, perhaps a pager, has closed the pipe
     except OSError as error:
         return _say(f"error: {error}; free some space, or check the path and its permissions", _STORAGE)
     except Exception as error:
         if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions", "optuna.storages")):
             reason = str(error).strip().splitlines()[0]
-            return _say(f"error: the study's storage failed: {reason}; finished work is kept", _STORAGE)
+            return _say(
+                f"error: the study's storage failed: {reason}; finished work is kept, fix it and run again",
+                _STORAGE,
+            )
         if (code := getattr(error, "exit_code", None)) is None:
             raise
         show = getattr(error, "show", None)  # a usage error of typer's
@@ -92,8 +95,8 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell_unraisable(swallowed: UnraisableHookArgs) -> None:
-    """As Python does, but silent about an interruption, which comes again."""
+def _report_unraisable(swallowed: UnraisableHookArgs) -> None:
+    """Python's report of a discarded exception, except for interruptions, which the timer repeats."""
     if not isinstance(swallowed.exc_value, _Interrupted):
         sys.__unraisablehook__(swallowed)
 
@@ -103,8 +106,11 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _hush() -> None:
-    """Libraries' own bars and notices would break the one progress line; a user may ask for them back."""
+def _quieten_libraries() -> None:
+    """Turns off libraries' progress bars and notices, which would break the progress line.
+
+    Environment variables that the user has set stay.
+    """
     for name, value in (
         ("TQDM_DISABLE", "1"),
         ("TRANSFORMERS_VERBOSITY", "error"),

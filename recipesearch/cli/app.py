@@ -11,7 +11,7 @@ from .. import __version__
 
 app = typer.Typer(
     name="recipesearch",
-    help="Search for model-merge recipes: evolve them, score them live, rebuild the winners exactly.",
+    help="Search for model-merge recipes: evolve them, score them live, rebuild the best ones exactly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -28,7 +28,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write one offline interactive page.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write an interactive page for offline use.")]
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", help="The trial's number.")]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A mergekit YAML file.")]
 

@@ -1,4 +1,4 @@
-"""mutate: one winner, fine-tuned into a parent."""
+"""mutate: fine-tunes one trial's model into a parent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def mutate(
 
 
 def _swept(sweep: str | None) -> list[str]:
-    """The settings that a sweep tries one by one, as ``key=value``."""
+    """The settings of a sweep as ``key=value``, one for each value."""
     from ..errors import PlanError, nearest
     from ..plan import TRAINING
 
@@ -62,7 +62,7 @@ def _swept(sweep: str | None) -> list[str]:
             f"--sweep {sweep}: write it as key=value,value,..., for instance learning_rate=1e-5,1e-4"
         )
     if key.removeprefix("mutation.") not in TRAINING:
-        raise PlanError(f"--sweep {key}: this setting does not change the training; {nearest(key, TRAINING)}")
+        raise PlanError(f"--sweep {key}: not a training setting; {nearest(key, TRAINING)}")
     return [f"{key}={value}" for value in dict.fromkeys(v.strip() for v in values.split(","))]
 
 

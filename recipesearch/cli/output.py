@@ -1,4 +1,4 @@
-"""How results reach people and scripts: data to stdout, everything else to stderr."""
+"""Output of the commands: data to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ err = Console(stderr=True)
 
 
 def print_json(data: Any) -> None:
-    """JSON data on stdout, stable and readable."""
+    """Writes indented JSON data to stdout, with keys in the given order."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
 def line(text: object) -> None:
-    """A line of data on stdout, exactly as it is: not wrapped, nothing in it read as markup."""
+    """Writes a line of data to stdout unchanged: not wrapped, and without interpreting markup."""
     sys.stdout.write(f"{text}\n")
 
 
 def note(message: str) -> None:
-    """A line for the person at the terminal."""
+    """Writes a line for the user to stderr."""
     err.print(message, highlight=False, markup=False)
 
 
 @contextmanager
 def search_progress() -> Iterator[Callable[[SearchProgress], None]]:
-    """One live line with the time left, best values and failures; nothing where stderr is no terminal."""
+    """One live line with the time left, best values and failures; no output if stderr is not a terminal."""
     if not err.is_terminal:
         yield lambda progress: None
         return

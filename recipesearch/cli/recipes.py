@@ -1,4 +1,4 @@
-"""export, merge, verify: from a found recipe to a model, and the proof that the model is the scored one."""
+"""export, merge, verify: from a found recipe to a model, and the proof that it is the scored model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def export(
     best: Annotated[
         str | None, typer.Option(metavar="OBJECTIVE", help="Export the best recipe in this objective.")
     ] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="Export the best compromise (the default).")] = False,
+    knee: Annotated[bool, typer.Option("--knee", help="Export the knee of the front (default).")] = False,
     front: Annotated[
-        bool, typer.Option("--front", help="Export the whole front, each recipe in a folder of its own.")
+        bool, typer.Option("--front", help="Export every recipe of the front, each into its own folder.")
     ] = False,
     portable: Annotated[
-        bool, typer.Option("--portable", help="Name parents as the study file does, not by absolute path.")
+        bool,
+        typer.Option("--portable", help="Name parents as in the study file instead of by absolute path."),
     ] = False,
 ) -> None:
-    """Write mergekit YAML with provenance, and a model card."""
+    """Write a trial's recipe as mergekit YAML with provenance, and a model card."""
     from .. import api
     from ..errors import PlanError
 
@@ -56,7 +57,7 @@ def merge(
 
 @app.command()
 def verify(recipe: RecipeFile, as_json: AsJson = False) -> None:
-    """Rebuild a recipe with stock mergekit, compare every tensor, score the rebuilt model again."""
+    """Rebuild a recipe with stock mergekit, compare every tensor, and score the rebuilt model again."""
     from .. import api
 
     proof = api.verify(recipe)
@@ -69,4 +70,4 @@ def verify(recipe: RecipeFile, as_json: AsJson = False) -> None:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in proof.scores.items())
         line(f"verified: the rebuilt model scores the same: {scores}")
     else:
-        note("the recipe claims no scores, so none were compared")
+        note("the recipe contains no scores, so none were compared")

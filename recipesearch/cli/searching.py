@@ -18,20 +18,20 @@ def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("runs/demo"),
     overrides: Overrides = None,
 ) -> None:
-    """Train the zoo, search it, show the front against the parents, export the winner, verify the export."""
+    """Train the zoo, search it, show the front and the parents, export the winner, verify the export."""
     from .. import api
     from ..files import write_text
     from ..zoo import build_zoo
     from .recipes import verify
     from .viewing import print_front, print_seeds
 
-    note("training the zoo's three tiny models if they are not there yet (about a minute)")
+    note("training the zoo's three tiny models unless they exist (about a minute)")
     build_zoo(report=note)
     folder.mkdir(parents=True, exist_ok=True)
     study_file = folder / "demo.yaml"
     write_text(study_file, files("recipesearch.cli").joinpath("demo.yaml").read_text("utf-8"))
     plans = api.load(study_file, overrides or [])
-    note(f"searching: {plans[0].search.trials} recipes of {' and '.join(plans[0].parents)}, scored live")
+    note(f"searching: {plans[0].search.trials} recipes of {' and '.join(plans[0].parents)}")
     with search_progress() as observe:
         study = api.run(plans, observe)
     print_seeds(study)
@@ -46,7 +46,7 @@ def demo(
 def init(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The file to write.")] = Path("study.yaml"),
 ) -> None:
-    """Write a commented study file to start from."""
+    """Write a commented study file as a starting point."""
     from ..errors import PlanError
     from ..files import write_text
 
@@ -80,7 +80,7 @@ def check(plan: PlanFile, overrides: Overrides = None, as_json: AsJson = False) 
 
 @app.command()
 def run(plan: PlanFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Create or resume a study, up to search.trials scored recipes; with eras, in each era."""
+    """Create or resume a study until search.trials recipes are scored (in each era, if there are eras)."""
     from .. import api
     from .viewing import print_front
 
@@ -96,14 +96,14 @@ def zoo(
     ] = None,
     seed: Annotated[int, typer.Option(help="The zoo's seed.")] = 0,
 ) -> None:
-    """Train the tiny model family that demo, tests and benchmarks use (a minute)."""
+    """Train the tiny model family for demo, tests and benchmarks (about a minute)."""
     from ..zoo import build_zoo
 
     line(build_zoo(seed, directory, note))
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested data as lines; a nested key follows the key that it is in."""
+    """Nested data as (key, value) lines; a nested key is prefixed with its parent keys."""
     for key, value in data.items():
         name = prefix + key.replace("_", " ")
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""sweep: from one parent to another, as a table and a plot."""
+"""sweep: merges of two parents at several ratios, as a table and a plot."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from .output import note, out, print_json
 def sweep(
     plan: PlanFile,
     between: Annotated[tuple[str, str], typer.Option("--between", metavar="ONE OTHER", help="Two parents.")],
-    method: Annotated[str, typer.Option(help="A merge method with a ratio or weights.")] = "linear",
-    steps: Annotated[int, typer.Option(min=1, help="The number of ratios; 9 are 0.1 to 0.9.")] = 9,
-    html: Annotated[Path | None, typer.Option("--html", help="Write the plot as one offline page.")] = None,
+    method: Annotated[str, typer.Option(help="A merge method that has a ratio or weights.")] = "linear",
+    steps: Annotated[int, typer.Option(min=1, help="The number of ratios; 9 gives 0.1 to 0.9.")] = 9,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the plot as a page for offline use.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score the merges of two parents at ratios from one to the other."""
+    """Merge two parents at several ratios and score each merge."""
     from ..plan import load_plan
     from ..report.sweep_report import sweep_rows, write_figure
     from ..report.tables import as_table

@@ -19,7 +19,7 @@ def lineage(
     html: Html = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a recipe's ancestors over all eras: its parents, their parents, and how mutants were trained."""
+    """Show a recipe's ancestors over all eras, with shares, scores and the training of mutants."""
     from .. import api
     from ..analysis.trace import trace
     from ..checking.members import open_preflight
@@ -32,7 +32,7 @@ def lineage(
         print_json(found.data())
     elif out.is_terminal:
         out.print(tree(found))
-    else:  # lines in a file may be of any length
+    else:  # do not wrap lines in a file
         line(tree_text(found))
     if html is not None:
         from ..report.lineage_page import write_lineage

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show a study's progress, its best values, the causes of failures, and what was bred."""
+    """Show a study's progress, its best values, the causes of failures, its parents and its mutants."""
     from .. import api
     from ..report.tables import as_table
     from ..study.chain import judged, origins
@@ -45,7 +45,7 @@ def front(study: StudyName, html: Html = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def diversity(study: StudyName, as_json: AsJson = False) -> None:
-    """Show how different the recipes of each generation are, and each parent's share of the front."""
+    """Show the diversity of each generation, and each parent's share of the front's hypervolume."""
     from .. import api
     from ..analysis.credit import hypervolume_by_parent
     from ..analysis.generations import converged, generations
@@ -75,7 +75,7 @@ def diversity(study: StudyName, as_json: AsJson = False) -> None:
         parents = [{"parent": name, "hypervolume share": share} for name, share in shares.items()]
         out.print(as_table("the front by parent", parents))
     if verdict:
-        line(_said(verdict))
+        line(_verdict_text(verdict))
 
 
 @app.command()
@@ -97,7 +97,7 @@ def show(study: StudyName, trial: Trial, as_json: AsJson = False) -> None:
 
 
 def print_front(view: StudyView, html: Path | None = None, as_json: bool = False) -> None:
-    """A study's front as a table or as JSON, and as a page if asked."""
+    """Prints a study's front as a table or as JSON, and writes a page if ``html`` is given."""
     from ..report.tables import as_table
 
     rows = view.front()
@@ -114,7 +114,7 @@ def print_front(view: StudyView, html: Path | None = None, as_json: bool = False
 
 
 def print_seeds(view: StudyView) -> None:
-    """The recipes that the search started from: each parent, the uniform average, the methods' defaults."""
+    """Prints the seeds of the search: each parent, the uniform average, the methods' defaults."""
     from ..report.rows import seed_rows
     from ..report.tables import as_table
 
@@ -122,8 +122,7 @@ def print_seeds(view: StudyView) -> None:
 
 
 def _space_at_hand(view: StudyView) -> Space | None:
-    """The study's space; None, with a note, where the parents are not on this machine as they were: a
-    database can be looked at anywhere."""
+    """The study's space; None, with a note, if a parent is missing on this machine or has changed."""
     from ..checking.members import open_preflight
     from ..errors import PlanError, RefusedInput
 
@@ -134,15 +133,15 @@ def _space_at_hand(view: StudyView) -> Space | None:
         why = "a parent has changed since"
     except (PlanError, RefusedInput) as error:
         why = str(error)
-    note(f"{why}; so idle genes count too, and nothing is divided by parent")
+    note(f"{why}; so idle genes count too, and the front is not divided among the parents")
     return None
 
 
-def _said(found: Convergence) -> str:
-    """The verdict in words, with its numbers."""
+def _verdict_text(found: Convergence) -> str:
+    """The verdict as text, with its numbers."""
     return (
         "The search has converged, perhaps too early: two recipes of the last generation differ on "
-        f"{found.last:.1%} of the items, of the first one on {found.first:.1%}, and the hypervolume has "
-        f"not grown for {found.still} generations. A larger population, a wider space or another seed may "
-        "find more."
+        f"{found.last:.1%} of the items, two of the first generation on {found.first:.1%}, and the "
+        f"hypervolume has not grown for {found.still} generations. Try a larger population, a wider space or "
+        "another seed."
     )

@@ -1,9 +1,10 @@
-"""What an export needs beside its recipe: its ancestors, and the commands that rebuild all.
+"""The files of an export beside its recipe: its ancestors, and the commands that rebuild the whole family.
 
-A parent that is a merge itself is written as ``parent-DIGEST.yaml``, and the recipes that use it name the
-folder ``parent-DIGEST`` beside it: recipesearch reads the recipe, stock mergekit what it has built from it.
-A mutant's adapter is copied as ``adapter-DIGEST``, and named ``parent-DIGEST+adapter-DIGEST``, mergekit's own
-notation. The pairs that it learned from stay behind: an export is to be published, and they may be private.
+A parent that is a merge is written as ``parent-DIGEST.yaml``. Recipes refer to it as the folder
+``parent-DIGEST``: recipesearch reads the YAML file instead, stock mergekit the model that it has built there.
+A mutant's adapter is copied as ``adapter-DIGEST``, and the mutant is named ``parent-DIGEST+adapter-DIGEST``
+in mergekit's notation. The adapter's training pairs are not copied, because exports are meant to be published
+and pairs may be private.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ Refer = Callable[[Parent], str]
 
 
 def begin(folder: Path) -> None:
-    """Removes what an earlier export has left beside its recipe; models that were built there stay.
+    """Removes the files of an earlier export, except models that were built there.
 
-    Until the recipe is written, last of all, a mark is in its place: an export that is cut short can be
-    repeated there, and nothing reads it as a recipe. Raises StudyError, and removes nothing, if something has
-    an export's name and no earlier export is there: it is somebody else's, and beside our recipe it would be
-    taken for ours.
+    Until the recipe is written as the last file, ``recipe.yaml`` contains a marker: an interrupted export can
+    be repeated in the folder, and cannot be read as a recipe. Raises StudyError, and removes nothing, if the
+    folder has files with names of an export but no earlier export: they belong to something else, and would
+    be mistaken for parts of this export.
     """
     found = [f for f in folder.iterdir() if _OURS.fullmatch(f.name)] if folder.is_dir() else []
     if found and not _is_export(folder / RECIPE_FILE):
         raise StudyError(
-            f"{found[0]} was left by no earlier export, and exports use that name: move it away, or name "
-            "another folder"
+            f"{found[0]} is not from an earlier export, but has a name that exports use: move it away, or "
+            "choose another folder"
         )
     write_text(folder / RECIPE_FILE, _BEGUN)
     for file in found:
@@ -59,7 +60,7 @@ def begin(folder: Path) -> None:
 def ancestors(recipe: Recipe) -> list[Recipe]:
     """A recipe's ancestors that are recipes, each once and after its own parents.
 
-    Parents of weight zero count too, unlike in a lineage: the YAML names them.
+    Parents of weight zero are included, unlike in a lineage, because the YAML names them.
     """
     found: dict[str, Recipe] = {}
     _collect(recipe, found)
@@ -73,14 +74,16 @@ def all_parents(recipe: Recipe) -> list[Parent]:
 
 
 def beside(parent: Parent, plain: str) -> str:
-    """The reference to a parent from a recipe in the same folder; ``plain`` is that to a model's folder."""
+    """The reference to a parent from a recipe in the export's folder.
+
+    ``plain`` is the reference to the model of a parent that is not a recipe.
+    """
     model = _stem(parent.source) if isinstance(parent.source, Recipe) else plain
     return model + (f"+{_adapter(parent)}" if parent.adapter else "")
 
 
 def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: bool) -> None:
-    """Writes a recipe's ancestors into its folder, and its family's adapters; ``refer`` gives the reference
-    to any parent."""
+    """Writes a recipe's ancestors and all adapters into its folder; ``refer`` gives a parent's reference."""
     for one in ancestors(recipe):
         own = with_tokenizer_beside(one, folder, f"{_stem(one)}.{_TOKENIZER}", portable=portable)
         write_text(folder / f"{_stem(one)}.yaml", to_yaml(own, refer, {}))
@@ -90,14 +93,14 @@ def write_ancestors(recipe: Recipe, folder: Path, refer: Refer, *, portable: boo
 
 
 def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditions) -> bool:
-    """Writes the stock commands that rebuild a recipe, its ancestors first, if one on the recipe will not do.
+    """Writes the stock commands that rebuild a recipe, ancestors first, unless one plain command is enough.
 
-    With an adapter it will not: mergekit wants a folder to merge it in, and that has to be empty. Returns
-    whether it did.
+    With an adapter one command is not enough: mergekit merges the adapter into a model in a folder that has
+    to be empty. Returns whether the script was written.
     """
     commands = []
     for one in ancestors(recipe):
-        # Parents are built on the CPU, wherever candidates live.
+        # Parents are always built on the CPU, even if candidates are merged on a GPU.
         file = _for_stock(one, folder, _stem(one), refer)
         commands.append(_merge(file, one, _stem(one), conditions, cuda=False))
     file = _for_stock(recipe, folder, Path(RECIPE_FILE).stem, refer)
@@ -106,13 +109,13 @@ def write_script(recipe: Recipe, folder: Path, refer: Refer, conditions: Conditi
     if needed := len(commands) > 1 or file != RECIPE_FILE or adapted:
         head = "#!/bin/sh\n# Rebuilds the model with stock mergekit. Run it in this folder.\nset -e\n"
         if adapted:
-            head += f"rm -rf {_ADAPTED}\n"  # mergekit takes a half-merged adapter for a whole one
+            head += f"rm -rf {_ADAPTED}\n"  # mergekit would reuse a half-merged adapter
         write_text(folder / SCRIPT, head + "".join(f"{command}\n" for command in commands))
     return needed
 
 
 def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, *, portable: bool) -> Recipe:
-    """The recipe, the tokenizer that it names copied beside it; ``portable`` names it from there."""
+    """The recipe, with its tokenizer folder copied beside it; with ``portable``, the recipe uses the copy."""
     if recipe.tokenizer is None or not isinstance(recipe.tokenizer.source, TokenizerFolder):
         return recipe
     source = copy_tokenizer(recipe.tokenizer.source, folder / name)
@@ -121,22 +124,22 @@ def with_tokenizer_beside(recipe: Recipe, folder: Path, name: str = _TOKENIZER, 
 
 
 def stock_reads(references: Iterable[str]) -> bool:
-    """Whether stock mergekit resolves the references by itself: folders and hub ids, and adapters on them."""
+    """Whether stock mergekit can resolve the references: folders and hub ids, with or without adapters."""
     models = [reference.partition("+")[0] for reference in references]
     return not any(resolve(model) or model.endswith((".yaml", ".yml")) for model in models)
 
 
 def _is_export(recipe: Path) -> bool:
-    """Whether a recipe is one that an export has written or begun: mergekit's own have no provenance."""
+    """Whether an export has written the file or its marker: other mergekit recipes have no provenance."""
     try:
         content = yaml.safe_load(recipe.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # no recipe of ours, whatever it is
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # not a recipe of an export
         return False
     return isinstance(content, dict) and PROVENANCE in content
 
 
 def _for_stock(recipe: Recipe, folder: Path, stem: str, refer: Refer) -> str:
-    """The name of the file that stock mergekit is given: the recipe's, or one with a stub for its base."""
+    """The name of the file for stock mergekit: the recipe's own, or a new one with a stub as its base."""
     if recipe.path is None:
         return f"{stem}.yaml"
     from .stub import with_stub

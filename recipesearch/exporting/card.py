@@ -21,10 +21,10 @@ from .card_lineage import lineage_sections
 def model_card(
     checked: Preflight, results: Results, row: Row, recipe_yaml: str, *, stock: bool, script: bool = False
 ) -> str:
-    """The card as Markdown with YAML front matter. ``base_model`` lists hub parents only, of all generations.
+    """The card as Markdown with YAML front matter. ``base_model`` lists the hub parents of all generations.
 
-    ``stock`` says whether mergekit alone can read the recipe's references, ``script`` whether the commands
-    for that are in a file of their own.
+    ``stock``: stock mergekit can resolve the recipe's references. ``script``: the stock commands are in a
+    script of their own.
     """
     plan = checked.plan
     hub = [p.source for p in _origins(checked.pool.parents.values()) if p.revision]
@@ -106,7 +106,7 @@ def _parent_table(checked: Preflight, lineage: Lineage) -> str:
 
 
 def _model(checked: Preflight, lineage: Lineage, name: str) -> str:
-    """What a parent is: as the study file names it, or where an earlier era found or bred it, and of what."""
+    """A parent's description: its reference, or its trial in an earlier era and the models merged there."""
     reference = checked.plan.parents[name]
     if (member := checked.parents.by_name[name].member) is None:
         node = lineage.nodes.get(checked.pool.parents[name].digest)
@@ -116,7 +116,7 @@ def _model(checked: Preflight, lineage: Lineage, name: str) -> str:
 
 
 def _origins(parents: Iterable[Parent]) -> list[Parent]:
-    """The models that parents go back to: themselves, or what they were merged of, each once."""
+    """The distinct original models of the parents: the parents themselves, or the models merged into them."""
     found: dict[Parent, None] = {}
     for parent in parents:
         within = all_parents(parent.source) if isinstance(parent.source, Recipe) else [parent]

@@ -1,4 +1,4 @@
-"""The model card's sections on where a model comes from: its lineage, what its adapters learnt, licences."""
+"""The model card's sections on a model's origin: lineage, training of adapters, licences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNSTATED = "not stated"
 
 
 def lineage_sections(lineage: Lineage) -> str:
-    """Both sections as Markdown; the first only where there is more than the recipe's own plain parents."""
+    """The sections Lineage and Licences as Markdown. Lineage is left out if all parents are plain models."""
     licences = "\n".join(_licence_line(node, lineage.family.models[node.digest]) for node in lineage.initial)
     sections = [f"## Licences of the parents\n\n{licences}"]
     if lineage.is_deep:
@@ -28,16 +28,16 @@ def lineage_sections(lineage: Lineage) -> str:
 
 
 def licence(folder: Path) -> str | None:
-    """The licence that a model's card states in its front matter (``README.md``, key ``license``), if any.
+    """The licence in the front matter of a model's card (``README.md``, key ``license``); None without one.
 
-    The Hub's own ``other`` is followed by its ``license_name``.
+    The Hub's value ``other`` is followed by its ``license_name``.
     """
     try:
         first, *lines = (folder / "README.md").read_text("utf-8").removeprefix("\ufeff").split("\n")
         if first.rstrip() != _FENCE:
             return None
         head = yaml.safe_load("\n".join(lines[: [line.rstrip() for line in lines].index(_FENCE)]))
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):  # no card, or none with front matter
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):  # no card, or no front matter
         return None
     stated = head.get("license") if isinstance(head, Mapping) else None
     if not stated:
@@ -53,35 +53,35 @@ def _licence_line(node: Node, model: Parent) -> str:
 
 
 def _named(node: Node) -> str:
-    """An initial parent by its name in the study file and its reference, or by the latter alone."""
+    """An initial parent by its name in the study file and its reference, or by the reference only."""
     return f"`{node.reference}`" if node.title == node.reference else f"{node.title} (`{node.reference}`)"
 
 
 def _licence_of(model: Parent) -> str:
     try:
         return licence(model_directory(model)) or _UNSTATED
-    except RefusedInput:  # a hub model whose files are gone
+    except RefusedInput:  # a hub model without local files
         return _UNSTATED
 
 
 def _lineage(lineage: Lineage) -> str:
     trained = [_training(node) for node in lineage.nodes.values() if node.kind == "mutant"]
-    told = f"\n\nThe adapters, and what they were trained on:\n\n{chr(10).join(trained)}" if trained else ""
+    adapters = f"\n\nTraining of the adapters:\n\n{chr(10).join(trained)}" if trained else ""
     return f"""## Lineage
 
-A model's own parents stand below it, the first time that it comes, with their shares by weight. Scores are
-those on the search items; of a mutant, before and after its training.
+A model's parents are listed below its first occurrence, with their shares by weight. Scores are on the search
+items; for a mutant, before and after its training.
 
 ```
 {tree_text(lineage)}
-```{told}"""
+```{adapters}"""
 
 
 def _training(node: Node) -> str:
-    """One mutant's training in a list item: pairs, their digest, kind and settings, what it came to."""
+    """A list item on one mutant's training: pairs and their digest, kind, settings and outcome."""
     record: Mapping[str, Any] = node.mutation or {}
     if not record.get("settings"):
-        return f"- {node.label}: an adapter from elsewhere; nothing is known of its training"
+        return f"- {node.label}: an adapter from outside the study; its training is not recorded"
     settings, done = record["settings"], record.get("trained", {})
     kind, digest = str(settings["kind"]).upper(), record["pairs_digest"][:16]
     parts = [

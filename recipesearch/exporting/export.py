@@ -33,12 +33,13 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
     """Writes ``recipe.yaml`` and ``README.md`` for one scored trial, and returns the recipe's path.
 
     The YAML names the parents by absolute folders or hub revisions, so that stock ``mergekit-yaml``
-    rebuilds the model anywhere on this machine; ``portable`` names them as the study file does, for
-    recipesearch to resolve. Parents that are recipes are written beside it (see bundle.py). Raises
-    StudyError if the trial has no score, or the folder cannot be written or holds what is not an export's.
+    rebuilds the model from any folder of this machine. With ``portable`` it names them as in the study file,
+    for recipesearch to resolve. Parents that are recipes are written beside it (see bundle.py). Raises
+    StudyError if the trial has no score, if the folder cannot be written, or if it has foreign files with
+    names of an export.
     """
     if row.values is None or row.recipe is None:
-        raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another one")
+        raise StudyError(f"trial {row.number} has no score ({row.cause or row.state}); export another trial")
     recipe = checked.recipe_of(row.number, row.genome, row.recipe)
     references = _references(checked, recipe, folder, portable)
     conditions, refer = conditions_of(results.identity), references.__getitem__
@@ -52,14 +53,14 @@ def export(checked: Preflight, results: Results, row: Row, folder: Path, *, port
         stock = stock_reads(references.values())
         script = stock and write_script(recipe, folder, refer, conditions)
         write_text(folder / "README.md", model_card(checked, results, row, text, stock=stock, script=script))
-        write_text(target, text)  # last: where it is, all is
+        write_text(target, text)  # last: if the recipe exists, the export is complete
     except OSError as error:
         raise StudyError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
     return target
 
 
 def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool) -> dict[Parent, str]:
-    """How a recipe and its ancestors name their parents."""
+    """The references to the parents of a recipe and of its ancestors."""
     written = checked.parents.references()
     references: dict[Parent, str] = {}
     for parent in all_parents(recipe):
@@ -71,14 +72,14 @@ def _references(checked: Preflight, recipe: Recipe, folder: Path, portable: bool
 
 
 def _portable(reference: str, study: Path, folder: Path) -> str:
-    """A reference as the study file has it; a relative path starts at the exported recipe instead."""
+    """The study file's reference; a relative path is made relative to the exported recipe's folder."""
     if (study / reference).exists() and not Path(reference).is_absolute():
         return os.path.relpath(study / reference, folder.absolute())
     return reference
 
 
 def _provenance(checked: Preflight, results: Results, row: Row) -> dict[str, Any]:
-    """What it takes to rebuild the model and to score it again."""
+    """The data needed to rebuild the model and score it again."""
     plan, conditions = checked.plan, conditions_of(results.identity)
     return {
         "study": plan.name,
@@ -99,7 +100,7 @@ def _provenance(checked: Preflight, results: Results, row: Row) -> dict[str, Any
 
 
 def _origin(checked: Preflight, name: str) -> dict[str, Any]:
-    """The study and trial of a parent that an earlier era has found."""
+    """The study and trial of a parent that an earlier era has found; empty for other parents."""
     member = checked.parents.by_name[name].member
     return {"study": member.study, "trial": member.trial} if member else {}
 
@@ -123,5 +124,5 @@ def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
 
 
 def _task_reference(plan: Plan, task: str) -> str:
-    """A task as anybody on this machine finds it: its zoo or registered name, else its absolute path."""
+    """A task's reference on this machine: its zoo or registered name, otherwise its absolute path."""
     return task if resolve(task) else plan.locate(task)

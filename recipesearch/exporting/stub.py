@@ -1,8 +1,9 @@
-"""A base of nothing but config and tokenizer, from which stock mergekit takes a path's config.
+"""A stub: a base with config and tokenizer only, from which stock mergekit takes a layer path's config.
 
-Stock mergekit gives the result its base's config with another number of layers. Where that has a list with an
-entry for each layer (Qwen's ``layer_types``), transformers refuses to save it, and mergekit fails after the
-tensors. passthrough reads no tensor of its base: so the base may be a folder with the right config already.
+Stock mergekit copies the base's config and changes its number of layers. If the config has a list with an
+entry for each layer (Qwen's ``layer_types``), transformers refuses to save it, and mergekit fails after
+writing the tensors. The method passthrough reads no tensor of its base, so the base may be a folder without
+tensors and with the final config.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..recipe.methods import METHODS
 
 
 def with_stub(recipe: Recipe, target: Path) -> Recipe | None:
-    """The recipe with a stub at ``target`` for its base, for stock mergekit only; None if it needs none."""
+    """The recipe with a stub at ``target`` as its base, for stock mergekit only; None if it needs no stub."""
     if recipe.path is None or METHODS[recipe.method].base != "ignored":
         return None
     from safetensors.torch import save_file

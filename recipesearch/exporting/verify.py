@@ -1,4 +1,4 @@
-"""The proof of an export: stock mergekit rebuilds the recipe's tensors, and they score what was claimed."""
+"""The proof of an export: stock mergekit rebuilds the same tensors, and the model has the same scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONDITIONS = ("options", "device", "threads", "batch_size")
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared: the stock command, how many tensors were equal, and the scores of the rebuilt model.
+    """The stock command, the number of equal tensors, and the scores of the rebuilt model.
 
     ``scores`` is empty for a recipe without provenance.
     """
@@ -35,9 +35,9 @@ class Proof:
 def verify(path: Path) -> Proof:
     """Rebuilds a recipe with stock ``mergekit-yaml`` in a fresh process and compares it with ours.
 
-    Every tensor must be equal to the bit, and the rebuilt model, loaded from its folder, must score exactly
-    what the recipe claims on its search tasks. Raises VerificationFailed with the first difference, or if a
-    parent or a task is no longer the one that was used.
+    Every tensor must be equal to the bit. The rebuilt model, loaded from its folder, must have exactly the
+    scores that the recipe claims on its search tasks. Raises VerificationFailed with the first difference, or
+    if a parent or a task has changed since.
     """
     recipe, provenance = read_recipe(path)
     _require_same_content(recipe, provenance)
@@ -64,8 +64,7 @@ def verify(path: Path) -> Proof:
 
 @dataclass
 class _Rebuilt:
-    """A model that stock mergekit built: its folder, the command, and the number of tensors, those of its
-    ancestors included."""
+    """A model built by stock mergekit: folder, command, and number of tensors including its ancestors'."""
 
     folder: Path
     words: list[str]
@@ -73,13 +72,13 @@ class _Rebuilt:
 
 
 def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebuilt:
-    """Rebuilds a recipe by stock mergekit alone, the recipes among its parents first, and compares each."""
+    """Rebuilds a recipe and its ancestors with stock mergekit only, and compares each model's tensors."""
     from ..merging import stock
     from ..merging.materialize import directories, merger
     from .stub import with_stub
 
     local, target = scratch / f"{recipe.digest}.yaml", scratch / recipe.digest
-    if target.exists():  # an ancestor of two
+    if target.exists():  # rebuilt before, as another recipe's ancestor
         return _Rebuilt(target, [], 0)
     steps = {
         parent: _rebuild(parent.source, scratch, threads, "cpu")
@@ -98,7 +97,7 @@ def _rebuild(recipe: Recipe, scratch: Path, threads: int, device: str) -> _Rebui
 
 
 def _command(file: Path, output: Path, adapted: Path, recipe: Recipe, threads: int, device: str) -> list[str]:
-    """The stock command on a recipe's file; if parents have adapters, they are merged in ``adapted``."""
+    """The stock command for a recipe's file; mergekit merges parents with adapters in ``adapted``."""
     from ..merging import stock
 
     words = stock.command(file, output, recipe.seed, threads, device)
@@ -106,13 +105,13 @@ def _command(file: Path, output: Path, adapted: Path, recipe: Recipe, threads: i
 
 
 def _reference(parent: Parent, folders: Mapping[Parent, Path]) -> str:
-    """A parent as stock mergekit finds it: its folder, an adapter on it."""
+    """A parent's reference for stock mergekit: its folder, and its adapter if it has one."""
     folder = folders.get(parent)
     return str(parent.source if folder is None else folder) + (f"+{parent.adapter}" if parent.adapter else "")
 
 
 def _stock_reads_anywhere(given: Iterable[str]) -> bool:
-    """Whether stock mergekit finds all models from any folder: by absolute path or hub id."""
+    """Whether stock mergekit can resolve all models from any folder: by absolute path or hub id."""
     parts = {part for reference in given for part in reference.split("+")}
     return stock_reads(given) and all(Path(p).is_absolute() or is_hub_id(p.partition("@")[0]) for p in parts)
 
@@ -120,12 +119,12 @@ def _stock_reads_anywhere(given: Iterable[str]) -> bool:
 def _require_same_content(recipe: Recipe, provenance: Mapping[str, Any]) -> None:
     if provenance.get("digest", recipe.digest) != recipe.digest:
         raise VerificationFailed(
-            "this recipe is not the one that was scored: a parent's content or the recipe itself has changed"
+            "this recipe is not the one that was scored: the recipe or a parent has changed; export it again"
         )
 
 
 def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> dict[str, float]:
-    """The rebuilt model's score in each objective that the provenance states. Raises VerificationFailed."""
+    """The rebuilt model's score in each objective of the provenance. Raises VerificationFailed."""
     claims: Mapping[str, Mapping[str, Any]] = provenance.get("scores", {})
     if not claims:
         return {}
@@ -139,7 +138,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     tasks = load_tasks([str(resolve(claim["task"]) or claim["task"]) for claim in claims.values()])
     for task, claim in zip(tasks, claims.values(), strict=True):
         if task.hash != claim["task_hash"]:
-            raise VerificationFailed(f"task '{claim['task']}' no longer asks what it asked then")
+            raise VerificationFailed(f"task '{claim['task']}' has changed since the scores; restore it")
     stated = {key: provenance[key] for key in _CONDITIONS if key in provenance}
     kind = provenance.get("engine", "transformers")
     plan = EnginePlan.model_validate({"kind": kind, "dtype": recipe.dtype, **stated})
@@ -154,5 +153,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     for name, claim in claims.items():
         scores[name] = measured[claim["task_hash"]][claim["metric"]].value
         if scores[name] != claim["value"]:
-            raise VerificationFailed(f"{name} is {scores[name]} on the rebuilt model, not {claim['value']}")
+            raise VerificationFailed(
+                f"{name} is {scores[name]} on the rebuilt model, but {claim['value']} in the recipe"
+            )
     return scores

@@ -1,4 +1,4 @@
-"""A recipe file's model as a folder, merged under the conditions that the recipe's provenance states."""
+"""Writes a recipe file's model to a folder, with the device and threads of the recipe's provenance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from ..parents.identify import read_recipe
 
 
 def write_model(recipe_file: Path, target: Path) -> Path:
-    """Builds the model and returns its folder. Raises PlanError or RefusedInput for a recipe that cannot be
-    merged, FileExistsError if the folder exists and is not empty."""
+    """Builds the model and returns its folder.
+
+    Raises PlanError or RefusedInput for a recipe that cannot be merged, FileExistsError if the folder exists
+    and is not empty.
+    """
     recipe, provenance = read_recipe(recipe_file)
     import torch
 

@@ -1,7 +1,7 @@
 """The parents that a study has bred, as files beside it: recipes, and adapters in folders of their own.
 
 ``NAME.parents/DIGEST.yaml`` is a merge, ``NAME.parents/DIGEST.yaml+NAME.parents/KEY`` a mutant: references as
-in any study file. A recipe names the bred parents among its own by the files beside it. Light.
+in any study file. A bred recipe refers to other bred parents by the files in the same folder. Light.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..recipe.mergekit_yaml import to_yaml
 
 
 def keep(plan: Plan, parent: Parent, origin: Mapping[str, Any]) -> str:
-    """Writes a bred parent's recipe, and those that it was merged of, unless they are there.
+    """Writes a bred parent's recipe and its ancestors' recipes, unless the files exist.
 
-    Returns the reference for a study file; ``origin`` is noted in the recipe (the study, the trial).
+    Returns the reference for a study file. The recipe's provenance contains ``origin`` (study, trial).
     """
     if isinstance(parent.source, Recipe):
         _write(plan.bred, parent.source, origin)
@@ -39,8 +39,10 @@ def _write(folder: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
 
 
 def _refer(parent: Parent, bred: Path, folder: Path) -> str:
-    """A parent's reference, for a file from which ``bred`` is ``folder``. What lies elsewhere, as an adapter
-    does that another study has bred, has an absolute path."""
+    """A parent's reference for a file from which ``folder`` is the relative path to ``bred``.
+
+    An adapter outside ``bred``, for instance from another study, has an absolute path.
+    """
     plain = replace(parent, adapter=None).reference
     model = str(folder / _file(parent.source)) if isinstance(parent.source, Recipe) else plain
     if parent.adapter is None:

@@ -1,4 +1,4 @@
-"""From a winner to a mutant: mined, trained, judged, written to the database. A cut run is continued."""
+"""From a winner to a mutant: mining, training, gate, database. An interrupted run is continued."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Train = Callable[[TrainingOrder], Trained]
 
 @dataclass(frozen=True)
 class Elite:
-    """What is to be mutated: a recipe as a parent, the trial that found it, and the rule that chose it."""
+    """The source of a mutation: a recipe as a parent, the trial that found it, and the rule that chose it."""
 
     parent: Parent
     trial: int | None
@@ -38,13 +38,13 @@ class Elite:
 
     @classmethod
     def of(cls, recipe: Recipe, trial: int, rule: str) -> Self:
-        """The elite that a trial's recipe is."""
+        """A trial's recipe as an elite."""
         return cls(Parent(recipe.digest, recipe), trial, rule)
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mutation that is asked for: of whom, how, with which seed, under which key."""
+    """A planned mutation: its source, settings, seed and key."""
 
     elite: Elite
     plan: MutationPlan
@@ -54,7 +54,7 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Bred:
-    """A mutation that is done: the parent that it made, and what is written down of it."""
+    """A finished mutation: its source, the new parent, and its database row."""
 
     elite: Elite
     parent: Parent
@@ -78,7 +78,7 @@ class Breeder:
         self.mutants = Mutants(means.database)
 
     def mutation(self, elite: Elite, plan: MutationPlan, attempt: int = 0) -> Mutation:
-        """What mutating an elite would be; its seed follows from the plan's, the elite and the attempt.
+        """The mutation of an elite. Its seed follows from the plan's seed, the elite and the attempt.
 
         Raises PlanError as ``require_mutable``.
         """
@@ -89,25 +89,25 @@ class Breeder:
         return Mutation(elite, plan, seed, self._key(elite.parent, plan, seed))
 
     def is_trained(self, mutation: Mutation) -> bool:
-        """Whether its adapter is there, so that there is nothing to mine."""
+        """Whether the mutation's adapter exists, so that no pairs have to be mined."""
         return self._folder(mutation).exists()
 
     def wanted(self, mutation: Mutation) -> Wanted:
-        """What a mutation's pairs have to be like; two that want the same get the same."""
+        """The requirements on a mutation's pairs. Mutations with equal requirements get equal pairs."""
         plan, dpo = mutation.plan, mutation.plan.kind == "dpo"
         stated = plan.chosen == "reference"
-        samples = plan.samples if dpo or not stated else 1  # the reference alone needs no other answers
+        samples = plan.samples if dpo or not stated else 1  # SFT on references needs no samples
         return Wanted(plan.pairs, samples, plan.temperature, stated, dpo, mutation.seed)
 
     def mine(self, mutation: Mutation, worker: Scoring) -> Preferences:
-        """The pairs that a mutation needs. Errors as Worker.mine."""
+        """A mutation's preference pairs. Raises as Worker.mine."""
         recipe = recipes_of(mutation.elite.parent, self._plan.engine.dtype)[0]
         return worker.mine(recipe, self._plan.preferences, self.wanted(mutation))
 
     def breed(self, mined: Sequence[tuple[Mutation, Preferences | None]]) -> list[Bred]:
-        """Trains what is not trained yet, judges what is not judged yet, and returns all of it.
+        """Trains and judges the mutations that are not trained or judged yet, and returns all mutations.
 
-        Raises StudyError if a training fails; what was done before that is kept.
+        Raises StudyError if a training fails; finished trainings are kept.
         """
         parents = {mutation.key: self.trained(mutation, preferences) for mutation, preferences in mined}
         waiting = [m for m, _ in mined if self.judged(m) is None]
@@ -116,15 +116,15 @@ class Breeder:
         return [Bred(m.elite, parents[m.key], mutant) for m, _ in mined if (mutant := self.judged(m))]
 
     def judged(self, mutation: Mutation) -> Mutant | None:
-        """What was written down of a mutation; None if it was not judged yet."""
+        """A mutation's database row; None if it was not judged yet."""
         return self.mutants.get(mutation.key)
 
     def discard(self, key: str) -> None:
-        """Removes a mutation's adapter; what was written down of it stays."""
+        """Removes a mutation's adapter; its database row stays."""
         remove_folder(self._plan.bred / key)
 
     def trained(self, mutation: Mutation, preferences: Preferences | None) -> Parent:
-        """The parent that a mutation makes, not judged; trained first if there are ``preferences``."""
+        """The new parent of a mutation, before the gate; trains it first if ``preferences`` are given."""
         folder, engine, source = self._folder(mutation), self._plan.engine, mutation.elite.parent
         if preferences is not None and not folder.exists():
             how = (mutation.plan, mutation.seed, engine.dtype, engine.device, engine.threads)
@@ -133,7 +133,7 @@ class Breeder:
 
     @cached_property
     def _items(self) -> list[str]:
-        """The digests of the preference items: read once, since their files may be large."""
+        """The digests of the preference items; cached, because their files may be large."""
         return [items_digest(spec) for spec in self._plan.preferences]
 
     def _key(self, source: Parent, plan: MutationPlan, seed: int) -> str:
@@ -143,7 +143,7 @@ class Breeder:
         return self._plan.bred / mutation.key
 
     def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
-        """Scores what is not scored yet, in one worker, and writes each decision to the database."""
+        """Scores mutants and sources in one worker, and writes each decision to the database."""
         order = self._gate_order(waiting, parents)
         with self.means.open_worker(order) as worker:
             scored = _Scored(worker, Ledger(self.means.database, worker.ready.conditions), order.engine.dtype)
@@ -152,7 +152,7 @@ class Breeder:
                 self.mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
 
     def _gate_order(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> WorkerOrder:
-        """A worker over the mutants and their sources, with the goals that the gate compares."""
+        """The order for a worker over the mutants and their sources, with the gate's goals."""
         pairs = (parent for m in waiting for parent in (m.elite.parent, parents[m.key]))
         pool = tuple({parent.digest: parent for parent in pairs}.values())
         plan, monitor = self._plan, waiting[0].plan.monitor
@@ -160,7 +160,7 @@ class Breeder:
         return WorkerOrder(f"{plan.name}.gate", plan.engine, pool, pool[0], goals)
 
     def _verdict(self, mutation: Mutation, mutant: Parent, scored: _Scored) -> Verdict:
-        """The gate's decision on a mutant. Raises StudyError if the machine or the source prevents one."""
+        """The gate's decision on a mutant. Raises StudyError if the machine or the source's scoring fails."""
         try:
             before = scored.digest(mutation.elite.parent)
         except TrialFailed as failure:
@@ -169,7 +169,7 @@ class Breeder:
             answers = scored.answers(before, scored.digest(mutant))
         except MachineFault as fault:
             raise StudyError(f"a mutant could not be judged: {fault}; run again") from fault
-        except TrialFailed as failure:  # the mutant's own fault, and no reason to stop
+        except TrialFailed as failure:  # caused by the mutant itself: reject it and go on
             return Verdict(False, f"failed: {failure}", [])
         return judge(answers, len(self._plan.objectives), mutation.plan)
 
@@ -184,21 +184,21 @@ class Breeder:
 
 
 def recipes_of(parent: Parent, dtype: str) -> list[Recipe]:
-    """The recipes that are a parent: its own, if it is one; and the parent alone."""
+    """The recipes equal to a parent: its own recipe, if it is a recipe without adapter, and passthrough."""
     own = [parent.source] if isinstance(parent.source, Recipe) and not parent.adapter else []
     return [*own, Recipe("passthrough", (Slice((Source(parent),)),), parent, dtype=dtype)]
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """The scores of parents by themselves: from the ledger, else by the worker."""
+    """The scores of unmerged parents: from the ledger, otherwise from the worker."""
 
     worker: Scoring
     ledger: Ledger
     dtype: str
 
     def digest(self, parent: Parent) -> str:
-        """The digest of a recipe that equals the parent, and whose scores the ledger then holds.
+        """The digest of a recipe that equals the parent and has scores in the ledger, if needed new ones.
 
         Raises TrialFailed if the recipe cannot be scored.
         """
@@ -212,7 +212,7 @@ class _Scored:
         return alone.digest
 
     def answers(self, before: str, after: str) -> list[Answers]:
-        """Two recipes' answers to every goal: before, and after."""
+        """Two recipes' answers for every goal, before and after the mutation."""
         digests, goals = (before, after), self.worker.ready.goals
         metrics = [self.ledger.metrics(digest, self.worker.ready.tasks) for digest in digests]
         found = []

@@ -1,4 +1,4 @@
-"""One winner, fine-tuned by hand: outside any loop over eras."""
+"""Fine-tunes one chosen winner, outside any loop over eras."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG = logging.getLogger("recipesearch")
 
 @dataclass(frozen=True)
 class Mutated:
-    """A mutant, and the reference by which study files name it as a parent."""
+    """A mutant, and its reference as a parent in study files."""
 
     reference: str
     mutant: Mutant
@@ -49,10 +49,10 @@ class Mutated:
 def mutation_plan(
     stored: Plan, stated: Plan, settings: Mapping[str, Any], preference: Sequence[str] = ()
 ) -> Plan:
-    """The ``stored`` plan with ``mutation`` and ``preference`` as the study file has them now (``stated``).
+    """The ``stored`` plan with ``mutation`` and ``preference`` of the current study file (``stated``).
 
-    ``settings`` override keys of ``mutation``, with or without that prefix; ``preference`` names tasks, or
-    files relative to the current folder. Raises PlanError.
+    ``settings`` override keys of ``mutation``, with or without the prefix ``mutation.``. ``preference`` names
+    tasks, or files relative to the current folder. Raises PlanError.
     """
     own = {key.removeprefix("mutation."): value for key, value in settings.items()}
     learned = tuple(str(Path(p).absolute()) if Path(p).is_file() else p for p in preference)
@@ -71,7 +71,7 @@ def mutate_trial(results: Results, plans: Sequence[Plan], trial: int) -> list[Mu
     row, plan = results.row(trial), plans[0]
     checked = open_preflight(plan, results.database)
     if row.values is None:
-        raise StudyError(f"trial {trial} has no score ({row.cause or row.state}); mutate another one")
+        raise StudyError(f"trial {trial} has no score ({row.cause or row.state}); mutate another trial")
     elite = Elite.of(checked.recipe_of(trial, row.genome, row.recipe), trial, "named")
     bred = _bred(results, plans, checked, elite)
     origin = {"study": plan.name, "trial": trial}
@@ -79,7 +79,7 @@ def mutate_trial(results: Results, plans: Sequence[Plan], trial: int) -> list[Mu
 
 
 def _bred(results: Results, plans: Sequence[Plan], checked: Preflight, elite: Elite) -> list[Bred]:
-    """The elite's mutants, one for each plan; mutations that want the same pairs share one mining."""
+    """The elite's mutants, one for each plan; mutations with equal requirements on pairs share one mining."""
     plan = plans[0]
     breeder = Breeder(plan, Means(results.database, Supervised, train_apart))
     mutations = [breeder.mutation(elite, one.mutation) for one in plans if one.mutation]

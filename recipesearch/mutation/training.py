@@ -1,4 +1,4 @@
-"""One fine-tuning: trl's DPOTrainer or SFTTrainer with a LoRA on a model, into an adapter's folder."""
+"""One fine-tuning: trl's DPOTrainer or SFTTrainer trains a LoRA on a model and writes an adapter folder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ..scoring.preferences import Pair, Text
 from .training_order import LINEAGE, PAIRS, Trained, TrainingOrder
 from .watch import Watch
 
-_AT_ONCE = 4  # pairs in a GPU's memory; the rest of a batch is accumulated
-_HELD = 64  # pairs
-_LOGS = 20  # times that a training's margins are looked at
+_AT_ONCE = 4  # maximum pairs per step on a GPU; a larger batch is accumulated
+_HELD = 64  # maximum number of held-back pairs
+_LOGS = 20  # number of checks of margin and loss during a training
 
 
 def train(order: TrainingOrder) -> Trained:
-    """Trains the adapter that an order asks for, and leaves its folder complete or not at all.
+    """Trains an order's adapter and writes its folder, completely or not at all.
 
-    Deterministic for one order on one machine. Raises StudyError if the folder is taken or cannot be written.
+    Deterministic for one order on one machine. Raises StudyError if the folder exists or cannot be written.
     """
     begun = time.monotonic()
     if order.threads:
@@ -42,7 +42,7 @@ def train(order: TrainingOrder) -> Trained:
     on_gpu = choose_device(order.device) == "cuda"
     dtype = order.dtype if on_gpu else "float32"
     folder = directories([order.source])[order.source]
-    set_seed(order.seed)  # a LoRA starts from random numbers
+    set_seed(order.seed)  # a LoRA is initialised randomly
     tokenizer = AutoTokenizer.from_pretrained(folder)
     kept, pairs = order.preferences.kept, _alike(order.preferences.pairs, tokenizer)
     if not kept:
@@ -59,9 +59,9 @@ def train(order: TrainingOrder) -> Trained:
     watch = Watch([(strip(prompt), answer) for prompt, answer in kept], tokenizer, order.plan)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(order, model, tokenizer, lora, pairs, Path(scratch))
-        if not len(trainer.train_dataset):  # trl leaves out prompts that fill max_length
+        if not len(trainer.train_dataset):  # trl drops prompts that fill max_length
             raise StudyError(
-                f"all prompts have {order.plan.max_length} tokens and more: raise mutation.max_length"
+                f"all prompts have {order.plan.max_length} tokens or more; raise mutation.max_length"
             )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watch)
@@ -82,12 +82,12 @@ def train(order: TrainingOrder) -> Trained:
 
 
 def _finite(value: float | None) -> float | None:
-    """As JSON can hold it: PostgreSQL takes no NaN there."""
+    """The value, or None if it is not finite: PostgreSQL's JSON does not accept NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def _alike(pairs: Sequence[Pair], tokenizer: Any) -> Sequence[Pair]:
-    """All as texts where only some are messages: a data set's column holds values of one type."""
+    """All pairs as texts if only some are messages: a data set's column has values of one type."""
     chats = sum(not isinstance(pair.prompt, str) for pair in pairs)
     if chats and not tokenizer.chat_template:
         raise StudyError("the tokenizer has no chat template; give the pairs as texts")
@@ -95,7 +95,7 @@ def _alike(pairs: Sequence[Pair], tokenizer: Any) -> Sequence[Pair]:
 
 
 def _as_text(pair: Pair, tokenizer: Any) -> Pair:
-    """A pair as the chat template writes it. Its answers end as texts do: what reads them adds the EOS."""
+    """A pair rendered by the chat template, its answers without the EOS, which trl adds itself."""
     if isinstance(pair.prompt, str):
         return pair
     said = apply_chat_template(asdict(pair), tokenizer)
@@ -104,14 +104,16 @@ def _as_text(pair: Pair, tokenizer: Any) -> Pair:
 
 
 def _unended(answer: str, eos: str | None) -> str:
-    """Without the EOS and the blanks behind it, with which most chat templates end a turn."""
+    """An answer without the EOS and the whitespace with which most chat templates end a turn."""
     bare = answer.rstrip()
     return bare.removesuffix(eos) if eos and bare.endswith(eos) else answer
 
 
 def _held_back(pairs: Sequence[Pair], tokenizer: Any) -> tuple[tuple[tuple[str, str], ...], Sequence[Pair]]:
-    """What watches over the model, and what it learns from: where no right answers of its own are known, a
-    tenth of the pairs is held back for that."""
+    """Splits the pairs into held-back (prompt, answer) texts for the Watch, and training pairs.
+
+    A tenth of the pairs is held back, because no right answers of the model itself are known.
+    """
     size = min(len(pairs) // 10, _HELD)
     held = [_as_text(pair, tokenizer) for pair in pairs[:size]]
     return tuple((str(pair.prompt), str(pair.chosen)) for pair in held), pairs[size:]
@@ -137,7 +139,7 @@ def _trainer(
         "gradient_checkpointing": on_gpu,
         "include_num_input_tokens_seen": "all",
         "logging_steps": max(1, plan.steps // _LOGS),
-        "logging_nan_inf_filter": False,  # it hides from Watch that a loss is no number
+        "logging_nan_inf_filter": False,  # the filter would hide a NaN loss from Watch
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
@@ -163,7 +165,7 @@ def _trainer(
 
 
 def _bos(tokenizer: Any) -> Any:
-    """Takes the BOS of a chat template's text off, where the tokenizer will put one there itself."""
+    """A function that removes the BOS from a text if the tokenizer adds a BOS itself."""
     bos = tokenizer.bos_token
     adds = bos is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
 
@@ -174,7 +176,7 @@ def _bos(tokenizer: Any) -> Any:
 
 
 def _write(order: TrainingOrder, tuned: Any, trained: Trained) -> None:
-    """The adapter, the pairs that it learned from, and where it comes from, in one folder."""
+    """Writes the adapter, its training pairs and its lineage into one folder."""
     pairs = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in order.preferences.pairs)
     record = {
         **order.record(),
@@ -185,11 +187,13 @@ def _write(order: TrainingOrder, tuned: Any, trained: Trained) -> None:
         with whole_folder(order.target) as partial:
             tuned.save_pretrained(partial)
             _settle(partial / "adapter_config.json", order.base_name)
-            (partial / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
+            (partial / "README.md").unlink(missing_ok=True)  # peft's unfilled model card
             (partial / PAIRS).write_text(pairs, "utf-8")
             (partial / LINEAGE).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     except FileExistsError as error:
-        raise StudyError(f"{order.target} is taken by another run; wait for it, or remove it") from error
+        raise StudyError(
+            f"{order.target} exists, from another run; wait for that run or remove the folder"
+        ) from error
     except OSError as error:
         raise StudyError(
             f"cannot write {order.target}: {error.strerror or error}; free some space"
@@ -197,8 +201,10 @@ def _write(order: TrainingOrder, tuned: Any, trained: Trained) -> None:
 
 
 def _settle(path: Path, base_name: str) -> None:
-    """Makes an adapter's config the same on every machine and in every process: peft writes the model's
-    folder, and a set in the order of its hashes."""
+    """Makes an adapter's config identical on every machine and in every process.
+
+    peft writes the local path of the model, and a set in the order of its hashes.
+    """
     config = json.loads(path.read_text("utf-8"))
     config |= {"base_model_name_or_path": base_name, "target_modules": sorted(config["target_modules"])}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

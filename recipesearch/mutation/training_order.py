@@ -1,4 +1,4 @@
-"""What a training is asked to make, and what it tells of it. Light: both travel between processes."""
+"""The order for a training, and its result. Light: both are sent between processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PAIRS = "pairs.jsonl"
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training did.
+    """The result of a training.
 
-    ``stopped`` says why it ended early; ``perplexity`` of the model's own right answers before and after,
-    ``kl`` in nats per token from the model before, ``margin`` of DPO's rewards at the end; None where
-    there is none, or no number any more.
+    ``stopped`` is the reason for an early stop. ``perplexity`` is measured on the model's own right answers,
+    before and after. ``kl`` is the divergence from the model before training, in nats per token. ``margin``
+    is the final margin of DPO's rewards. A missing or non-finite value is None.
     """
 
     steps: int
@@ -37,9 +37,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """An adapter to be trained on ``source`` from ``preferences``, in a folder ``target`` of its own.
+    """The order to train an adapter on ``source`` with ``preferences`` and write it to the folder ``target``.
 
-    ``items`` names the tasks and files that the pairs come from, as the study file does.
+    ``items`` are the study file's names of the tasks and files that the pairs come from.
     """
 
     source: Parent
@@ -61,7 +61,7 @@ class TrainingOrder:
         return source
 
     def record(self) -> dict[str, Any]:
-        """The lineage that is kept beside the adapter."""
+        """The lineage that is stored with the adapter."""
         return {
             "source": self.source.digest,
             "preference": list(self.items),
@@ -73,16 +73,15 @@ class TrainingOrder:
 
 
 def deciding(plan: MutationPlan) -> dict[str, Any]:
-    """The settings that decide an adapter, as JSON data."""
+    """The settings that determine an adapter, as JSON data."""
     return {key: getattr(plan, key) for key in TRAINING}
 
 
 def mutant_key(study: str, source: Parent, plan: MutationPlan, seed: int, items: Sequence[str]) -> str:
-    """The name of a mutation: 16 hex digits of what it starts from and how it is to be made.
+    """The name of a mutation: 16 hex digits of a digest of its source, settings, seed and items.
 
-    ``items`` are the digests of the preference items; ``study`` keeps studies of one database apart. It is
-    known before anything is run, so that a mutation that was cut short is found again, and is never made
-    twice.
+    ``items`` are the digests of the preference items; ``study`` separates the studies of one database. The
+    key is known before training, so an interrupted mutation is found again and no mutation is trained twice.
     """
     text = json.dumps([study, source.digest, deciding(plan), seed, list(items)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

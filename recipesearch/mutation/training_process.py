@@ -1,9 +1,9 @@
-"""A training as a process of its own: the order comes in, what was trained goes out, over one socket.
+"""A training in a process of its own, which receives its order and sends its result over one socket.
 
     python -m recipesearch.mutation.training_process CHANNEL
 
-``CHANNEL`` is the file descriptor of a socket to the supervisor. The one message in is a TrainingOrder, the
-one out is Trained, or the error that kept it from being done.
+``CHANNEL`` is the file descriptor of a socket to the supervisor. The process receives one TrainingOrder and
+sends Trained, or the error with which the training failed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SECONDS = 7 * 24 * 3600.0
 
 
 def train_apart(order: TrainingOrder) -> Trained:
-    """Trains in a process group of its own, which ends with this process, however that ends.
+    """Trains in a process group of its own, which ends when this process ends, even by a kill.
 
-    Raises StudyError with the cause if it cannot be done; a training that was cut short left nothing.
+    Raises StudyError with the cause if the training fails. An interrupted training leaves no adapter.
     """
     log = cache_dir() / "logs" / f"mutant-{order.target.name}.log"
     group = Group(COMMAND, order, log)
@@ -45,10 +45,10 @@ def train_apart(order: TrainingOrder) -> Trained:
 
 
 def main() -> None:
-    """Trains what one supervisor orders."""
+    """Executes the one order of a supervisor."""
     die_with_parent()
     faulthandler.enable()
-    # trl refuses to train where torch sees several GPUs; and before torch counts them.
+    # trl refuses to train with several visible GPUs. Must be set before torch counts the GPUs.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]
     channel: Connection[Any, Any] = Connection(int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What stops a training that runs away, and what tells how far it went: margins, divergence, perplexity."""
+"""Stops a diverging training, and measures the change of the model: margin, KL divergence, perplexity."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from transformers import TrainerCallback
 
 from ..plan import MutationPlan
 
-_LOOKS = 10  # times that the divergence is measured during a training
-_BATCH = 4  # a vocabulary of 150,000 makes logits large
+_LOOKS = 10  # number of divergence measurements during a training
+_BATCH = 4  # small, because a vocabulary of 150,000 makes logits large
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Measures a LoRA model against the same model without its adapter, on texts that it should keep.
+    """Compares a LoRA model with the same model without its adapter, on texts whose probability should stay.
 
-    ``kept`` are prompts with answers; only the answers' tokens count. ``reason`` says why it stopped the
-    training, if it did; ``margin`` is the last mean difference of DPO's rewards (None: no DPO).
+    ``kept`` are prompts with answers; only the answers' tokens count. ``reason`` is the reason for stopping
+    the training, None otherwise. ``margin`` is the last mean difference of DPO's rewards, None without DPO.
     """
 
     def __init__(self, kept: Sequence[tuple[str, str]], tokenizer: Any, plan: MutationPlan) -> None:
@@ -29,7 +29,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.margin: float | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Stops once the margin explodes, or the loss is no number."""
+        """Stops the training if the margin exceeds ``max_margin`` or the loss is not finite."""
         self.margin = (logs or {}).get("rewards/margins", self.margin)
         loss = (logs or {}).get("loss", 0.0)
         if self.margin is not None and not self.margin <= self._plan.max_margin:
@@ -38,14 +38,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._stop(control, f"loss {loss}", state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Stops once the model has gone too far from where it started."""
+        """Stops the training if the KL divergence exceeds ``max_kl``."""
         if state.global_step % max(1, self._plan.steps // _LOOKS) == 0:
             kl = self.divergence(model)
             if kl is not None and not kl <= self._plan.max_kl:
                 self._stop(control, f"KL {kl:.3g} nats a token beyond {self._plan.max_kl:g}", state)
 
     def divergence(self, model: Any) -> float | None:
-        """KL(tuned || before) in nats per token of the kept answers; None without any."""
+        """KL(tuned || before) in nats per token of the kept answers; None without kept answers."""
         total, count = 0.0, 0
         with torch.no_grad():
             for ids, mask, answer in self._batches:
@@ -57,7 +57,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return total / count if count else None
 
     def perplexity(self, model: Any) -> float | None:
-        """The perplexity of the kept answers; None without any."""
+        """The perplexity of the kept answers; None without kept answers."""
         total, count = 0.0, 0
         with torch.no_grad():
             for ids, mask, answer in self._batches:
@@ -75,7 +75,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 def _log_probabilities(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, answers: torch.Tensor
 ) -> torch.Tensor:
-    """Of each answer's tokens, in float32: shape (tokens, vocabulary), on the CPU."""
+    """Log-probabilities at the answers' tokens: float32, shape (tokens, vocabulary), on the CPU."""
     was_training = model.training
     model.eval()
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
@@ -84,9 +84,9 @@ def _log_probabilities(
 
 
 def _batches(kept: Sequence[tuple[str, str]], tokenizer: Any, longest: int) -> Any:
-    """Token ids, attention mask and, for each place but the first, whether it is an answer's token.
+    """Batches of token ids, attention mask and, for each position but the first, a mask of answer tokens.
 
-    Of a text that is too long the end stays, where the answer is.
+    A text that is too long is cut at its start, because the answer is at its end.
     """
     for start in range(0, len(kept), _BATCH):
         rows = []

@@ -1,8 +1,8 @@
 """Plan: the study file, read and checked once, then frozen. Light: opens no model and no task.
 
-reading.py    from a file or plain data to plans, or to the first mistake
-plan.py       Plan: a study file as a whole, or one of its eras
-eras.py       a file of several eras, as plain data for each
+reading.py    reads a file or plain data into plans, or reports the first mistake
+plan.py       Plan: a whole study file, or one of its eras
+eras.py       splits a file of several eras into plain data for each era
 section.py    the base of every section
 space.py      the section space: weights, or paths through layers
 objective.py  the section objectives

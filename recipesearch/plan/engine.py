@@ -1,4 +1,4 @@
-"""The section ``engine``: where candidates live and are scored."""
+"""The section ``engine``: the engine that loads and scores candidates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class EngineTraits:
 
     ``fixed_depth``: the live model has one number of layers for the whole study. ``reserves_cache``: the
     engine reserves its KV cache when it starts. ``takes_options``: ``engine.options`` are passed on to the
-    engine, except the ``settled`` ones, which follow from the rest of the study file. ``room_options`` decide
-    how much fits into memory, not what is computed: a study may be resumed with other values.
+    engine. They may not contain ``settled`` options, which follow from the rest of the study file.
+    ``room_options`` limit memory and do not change results, so a study may be resumed with other values.
     """
 
     fixed_depth: bool = False
@@ -45,8 +45,8 @@ ENGINES: Mapping[str, EngineTraits] = {
 class EnginePlan(Section):
     """The engine that holds the live model.
 
-    ``options`` are vLLM's own engine arguments, passed on as they are. A candidate that takes longer than
-    ``timeout`` seconds to load and score has failed.
+    ``options`` are vLLM's engine arguments, passed on unchanged. A candidate fails if loading and scoring
+    take longer than ``timeout`` seconds.
     """
 
     kind: Literal["transformers", "vllm"] = "transformers"
@@ -74,5 +74,5 @@ class EnginePlan(Section):
             raise ValueError(f"the {self.kind} engine takes no options; remove 'options', or use kind: vllm")
         for name in self.options:
             if name in self.traits.settled:
-                raise ValueError(f"options: '{name}' follows from the rest of the study file; leave it out")
+                raise ValueError(f"options: '{name}' follows from the rest of the study file; remove it")
         return self

@@ -1,4 +1,4 @@
-"""A study file of several eras, as one plan for each: what an era does not say, the file says for all."""
+"""Splits a study file of several eras into one plan for each. Keys outside ``eras`` apply to every era."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from ..errors import PlanError, nearest
 
-FRONT = "front:"  # what a parent's reference to a member of the last era's front starts with
-MOST_ERAS = 50  # a recipe of so many generations is still read, and pickled, by plain recursion
-# What an era may say for itself; `parents` and `space` stand for themselves, `search` adds to the file's.
+FRONT = "front:"  # prefix of a parent reference to a member of the previous era's front
+MOST_ERAS = 50  # plain recursion can still read and pickle a recipe of this many generations
+# The keys of an era. `parents` and the others replace the file's value; `search` is merged with the file's.
 _OWN = ("name", "parents", "base", "space", "search", "tokenizer")
 
 
 def era_name(study: str, era: str) -> str:
-    """What an era's Optuna study is called in the database."""
+    """The name of an era's Optuna study in the database."""
     return f"{study}.{era}"
 
 
@@ -57,38 +57,38 @@ def _plan(shared: Mapping[str, Any], era: Mapping[str, Any], before: str | None)
 
 
 def _bred_eras(raw: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
-    """The file with the eras of its loop of mutations, e1, e2, ..., which are all over one space."""
+    """The file with ``mutation.eras`` written out as eras e1, e2, ..., all with the file's one space."""
     mutation = raw.get("mutation")
     count = mutation.get("eras", 1) if isinstance(mutation, Mapping) else 1
-    if not isinstance(count, int) or not 1 < count <= MOST_ERAS:  # or there is no loop, or the Plan says why
+    if not isinstance(count, int) or not 1 < count <= MOST_ERAS:  # no loop, or a value that Plan rejects
         return raw
     if raw.get("eras") is not None:
-        raise PlanError(f"{origin}: mutation.eras repeats one space: give space, not eras")
+        raise PlanError(f"{origin}: mutation.eras repeats one space; give space instead of eras")
     eras = [{"name": f"e{number}", "space": raw.get("space")} for number in range(1, count + 1)]
     return {**{key: value for key, value in raw.items() if key != "space"}, "eras": eras}
 
 
 def _require_shared(shared: Mapping[str, Any], origin: str) -> None:
     if not shared.get("name") or not isinstance(shared["name"], str):
-        raise PlanError(f"{origin}: name: the study needs one")
+        raise PlanError(f"{origin}: the study has no name; add 'name:' with a text")
     for key in ("parents", "search"):
         if not isinstance(shared.get(key) or {}, Mapping):
-            raise PlanError(f"{origin}: {key}: it is a section of the study file")
+            raise PlanError(f"{origin}: {key}: expected a mapping of keys")
 
 
 def _require_era(era: Any, place: int, names: Sequence[str], origin: str) -> None:
     where = f"{origin}: eras.{place}"
     if not isinstance(era, Mapping) or not isinstance(era.get("name"), str):
-        raise PlanError(f"{where}: an era is a mapping with a name")
+        raise PlanError(f"{where}: expected a mapping with a 'name'")
     for key in era:
         if key not in _OWN:
-            raise PlanError(f"{where}: unknown key '{key}': {nearest(key, _OWN)}; other keys are all eras'")
+            raise PlanError(f"{where}: unknown key '{key}': {nearest(key, _OWN)}; other keys go outside eras")
     if not era["name"].replace("-", "").replace("_", "").isalnum():
         raise PlanError(f"{where}: era name '{era['name']}': use letters, digits, '-' and '_'")
     if era["name"] in names:
-        raise PlanError(f"{where}: two eras are both called '{era['name']}'")
+        raise PlanError(f"{where}: two eras are both called '{era['name']}'; rename one")
     for key in ("parents", "search"):
         if not isinstance(era.get(key) or {}, Mapping):
-            raise PlanError(f"{where}: {key}: it is a section")
+            raise PlanError(f"{where}: {key}: expected a mapping of keys")
     if "space" not in era:
-        raise PlanError(f"{where}: the era has no space")
+        raise PlanError(f"{where}: the era has no space; add 'space:'")

@@ -1,4 +1,4 @@
-"""The section ``mutation``: how winners are fine-tuned into new parents, and for how many eras."""
+"""The section ``mutation``: how winners are fine-tuned into new parents, and over how many eras."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .eras import MOST_ERAS
 from .objective import ObjectivePlan
 from .section import BadKey, Section
 
-# What decides an adapter; the rest is about the gate and the loop.
+# The settings that determine an adapter. The others concern the gate and the loop.
 TRAINING = (
     "kind", "chosen", "pairs", "samples", "temperature", "beta", "learning_rate", "steps", "batch", "rank",
     "max_length", "max_margin", "max_kl",
@@ -19,8 +19,11 @@ TRAINING = (
 
 
 class VariantPlan(Section):
-    """A fine-tuned variant of a parent for the first population: the file's name of the parent, and what is
-    different from the section itself: ``preference`` items, or ``settings`` such as the learning rate."""
+    """A fine-tuned variant of a parent for the first population.
+
+    ``of`` is the parent's name in the study file. ``preference`` items and ``settings`` (such as the learning
+    rate) replace those of the section ``mutation``.
+    """
 
     of: str
     preference: tuple[str, ...] = ()
@@ -28,21 +31,21 @@ class VariantPlan(Section):
 
 
 class MutationPlan(Section):
-    """How a recipe's model is fine-tuned into a mutant, when the mutant is let in, and the loop around it.
+    """How a recipe's model is fine-tuned into a mutant, when the mutant is accepted, and the loop around it.
 
-    ``samples`` answers of the model to each preference item, the first greedy, the others drawn at
-    ``temperature``; from them come ``pairs``. A LoRA of ``rank`` on every linear layer is trained on those
-    for ``steps`` steps of ``batch`` pairs, and stops early beyond ``max_margin`` (of DPO's rewards) or
-    ``max_kl`` (nats per token, from the model before). The gate lets a mutant in that is better on an
-    objective with p < ``significance`` (over the number of objectives), and on none worse by more than
-    ``tolerance``; nor on a task of ``monitor``.
+    Mining: the model gives ``samples`` answers to each preference item, the first greedy, the others drawn at
+    ``temperature``. The answers yield ``pairs``. Training: a LoRA of ``rank`` on every linear layer learns
+    from the pairs for ``steps`` steps of ``batch`` pairs. Training stops early beyond ``max_margin`` (of
+    DPO's rewards) or ``max_kl`` (nats per token, from the model before training). Gate: a mutant is accepted
+    if at least one objective improves with p < ``significance`` / number of objectives, and no objective and
+    no task of ``monitor`` gets worse by more than ``tolerance``.
 
-    Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, of which
-    ``mutants`` are mutated; the next era's parents are at most ``pool``. ``control`` says who leaves first;
-    ``immigrants`` random recipes and averages of ``mates`` pairs of complementary parents are among its
-    seeds. With ``perturb`` a winner inherits the settings of the mutants that it was made of, and they
-    change by factors of exp(N(0, perturb^2)). The first era's parents are the file's, and fine-tuned
-    ``variants`` of them, by name.
+    Each of ``eras`` chooses ``elites`` from its results, a share ``random`` of them at random, and mutates
+    ``mutants`` of the elites. The next era has at most ``pool`` parents; ``control`` is the rule by which
+    parents are dropped. Its seeds include ``immigrants`` random recipes and the averages of ``mates`` pairs
+    of complementary parents. With ``perturb`` a winner inherits the settings of the mutant with the largest
+    share in it, and these settings change by factors of exp(N(0, perturb^2)). The first era's parents are
+    those of the study file and the fine-tuned ``variants`` of them, by name.
     """
 
     kind: Literal["dpo", "sft"] = "dpo"
@@ -73,7 +76,7 @@ class MutationPlan(Section):
     variants: dict[str, VariantPlan] = Field(default_factory=dict)
 
     def of_variant(self, name: str) -> MutationPlan:
-        """How a variant is made. Raises ValueError for a setting that is none."""
+        """The mutation settings of one variant. Raises ValueError for an invalid setting."""
         whole = self.model_dump(exclude={"variants"})
         return MutationPlan.model_validate({**whole, **self.variants[name].settings})
 

@@ -1,4 +1,4 @@
-"""The section ``objectives``: what a recipe is judged by."""
+"""The section ``objectives``: the metrics that the search optimises."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .section import Section
 class ObjectivePlan(Section):
     """One task's metric, with a direction; or a Python ``function`` over the live model, ``module:name``.
 
-    ``bound`` is a value that recipes must reach (a floor, or a ceiling where it is minimised); ``within``
-    says it as a share of the best parent's own value: 0.03 for at most 3% worse.
+    ``bound`` is a value that recipes must reach: a floor, or a ceiling if the objective is minimised.
+    ``within`` is a bound relative to the best parent's own value: 0.03 allows at most 3% worse.
     """
 
     task: str = ""
@@ -29,16 +29,16 @@ class ObjectivePlan(Section):
         if self.function is None and not (self.task and self.metric):
             raise ValueError("give a 'task' and a 'metric', or a 'function'")
         if self.function is not None and (self.task or self.metric or self.function.count(":") != 1):
-            raise ValueError("a function is written module:name, and has no task and no metric")
+            raise ValueError("write the function as module:name, without a task and a metric")
         return self
 
     @property
     def asks(self) -> tuple[str, str]:
-        """What is asked, as (task, metric)."""
+        """The objective as (task, metric)."""
         return (FUNCTION + self.function, VALUE) if self.function else (self.task, self.metric)
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
         if self.bound is not None and self.within is not None:
-            raise ValueError("give one of 'bound' and 'within'")
+            raise ValueError("give 'bound' or 'within', not both")
         return self

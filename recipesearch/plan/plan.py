@@ -1,4 +1,4 @@
-"""Plan: the study file as a whole, and where its relative paths lead."""
+"""Plan: the whole study file, with its relative paths resolved."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from .section import Section
 from .space import SpacePlan
 from .tokenizer import TokenizerPlan
 
-INTERNAL = {"folder", "era", "after"}  # no keys of a study file
+INTERNAL = {"folder", "era", "after"}  # fields that are not keys of a study file
 
 
 class Plan(Section):
-    """A study file, or one era of it. ``folder`` is where its relative paths start: that of the file itself.
+    """A study file, or one era of it.
 
-    ``era`` is the era's name, and ``after`` the name of the study of the era before.
+    Relative paths start at ``folder``, the folder of the study file. ``era`` is the era's name. ``after`` is
+    the name of the previous era's study.
     """
 
-    # It names a file by default, and is part of URLs.
+    # The name is the default name of the database file, and part of URLs.
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\\?#%]+$")
     parents: dict[str, str] = Field(min_length=2)
     base: str | None = None
@@ -63,7 +64,7 @@ class Plan(Section):
         weights = self.space.weights
         needy = [m for m in weights.methods if METHODS[m].base == "required"] if weights else []
         if needy and self.base is None and weights and weights.base == "fixed":
-            raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or drop the method")
+            raise ValueError(f"method '{needy[0]}' needs a base model: add 'base:', or remove the method")
         if self.held_out and len(self.held_out) != len(self.objectives):
             raise ValueError(
                 f"held_out has {len(self.held_out)} tasks for {len(self.objectives)} objectives: "
@@ -71,7 +72,7 @@ class Plan(Section):
             )
         names = [objective.name for objective in self.goals]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two objectives are both called '{twice[0]}'")
+            raise ValueError(f"two objectives are both called '{twice[0]}'; remove one")
         for name, reference in self.parents.items():
             if reference.startswith(FRONT):
                 self._require_rule(name, reference.removeprefix(FRONT), names)
@@ -83,39 +84,39 @@ class Plan(Section):
         asked = {goal.task for goal in (*self.goals, *self.held_out_goals)}
         both = [s for s, place in zip(self._taught(), self.all_preferences, strict=True) if place in asked]
         if both:
-            raise ValueError(
-                f"preference: '{both[0]}' is searched or held out; what mutants learn from is to be neither"
-            )
+            raise ValueError(f"preference: '{both[0]}' is searched or held out; train mutants on other items")
         if self.mutation is None:
             return
         if self.mutation.variants and not self.evolves:
             raise ValueError(
-                "mutation.variants: they are of a loop's first era; set mutation.eras to 2 or more"
+                "mutation.variants: variants need a loop over eras; set mutation.eras to 2 or more"
             )
         if self.tokenizer is not None:
-            raise ValueError("mutation: parents of different vocabularies cannot be bred yet")
+            raise ValueError("mutation: not supported with a 'tokenizer' section yet; remove one of them")
         if self.evolves and not self.preference:
-            raise ValueError("mutation: it learns from items of its own; name them under 'preference'")
+            raise ValueError("mutation: the loop needs items to train on; name them under 'preference'")
         if self.evolves and self.space.layers is not None:
-            raise ValueError("mutation: the loop over eras breeds weights; give space.weights")
+            raise ValueError("mutation: the loop over eras supports weight spaces only; give space.weights")
 
     def _require_rule(self, name: str, rule: str, objectives: Sequence[str]) -> None:
         known = ["knee", *(f"best {objective}" for objective in objectives)]
         if self.after is None:
-            raise ValueError(f"parents.{name}: there is no era before this one whose front it could be of")
+            raise ValueError(f"parents.{name}: there is no era before this one; name a model, not front:")
         if rule not in known:
-            raise ValueError(f"parents.{name}: unknown member '{rule}' of a front: {nearest(rule, known)}")
+            raise ValueError(f"parents.{name}: unknown front member '{rule}': {nearest(rule, known)}")
 
     def _require_scalarization(self, objectives: int) -> None:
         scalarize = self.search.scalarize
         for what in ("weights", "ideal"):
             given = getattr(scalarize, what, None)
             if given is not None and len(given) != objectives:
-                raise ValueError(f"search.scalarize has {len(given)} {what} for {objectives} objectives")
+                raise ValueError(
+                    f"search.scalarize has {len(given)} {what} for {objectives} objectives; give one for each"
+                )
 
     @property
     def goals(self) -> tuple[Goal, ...]:
-        """The objectives, their tasks located."""
+        """The objectives as goals, with located tasks."""
         return self.goals_of(self.objectives)
 
     @property
@@ -126,7 +127,7 @@ class Plan(Section):
         return tuple(self._goal(task, o) for task, o in asked)
 
     def goals_of(self, objectives: Sequence[ObjectivePlan]) -> tuple[Goal, ...]:
-        """Objectives of this file as goals, their tasks located."""
+        """Objectives of this file as goals, with located tasks."""
         return tuple(self._goal(objective.asks[0], objective) for objective in objectives)
 
     def _goal(self, task: str, objective: ObjectivePlan) -> Goal:
@@ -162,31 +163,31 @@ class Plan(Section):
 
     @property
     def most_parents(self) -> int:
-        """How many parents this era may have, or one after it: a loop's may fill the pool."""
+        """The maximum number of parents of this era and, in a loop, of all later ones."""
         if self.mutation is None or not self.evolves:
             return len(self.parents)
         variants = self.mutation.variants if self.after is None else ()
-        judged = 2 * self.mutation.mutants  # by the gate, each beside what it was made of
+        judged = 2 * self.mutation.mutants  # the gate loads each mutant and its source
         return max(len({*self.parents, *variants}), self.mutation.pool, judged)
 
     @property
     def whole_name(self) -> str:
-        """The study file's name, of which this plan may be an era."""
+        """The name of the whole study, without the era's name."""
         return self.name.removesuffix(f".{self.era}") if self.era else self.name
 
     @property
     def bred(self) -> Path:
-        """The folder of the parents that the study, all eras of it, breeds: beside the study file."""
+        """The folder of the parents bred by all eras of the study, beside the study file."""
         return (self.folder / f"{self.whole_name}.parents").absolute()
 
     @property
     def preferences(self) -> tuple[str, ...]:
-        """The preference tasks and files of pairs, located."""
+        """The located preference tasks and files of pairs."""
         return self.located(self.preference)
 
     @property
     def all_preferences(self) -> tuple[str, ...]:
-        """The same, those of the first population's variants too."""
+        """The same, including those of the first population's variants."""
         return self.located(self._taught())
 
     def _taught(self) -> list[str]:
@@ -194,14 +195,14 @@ class Plan(Section):
         return [*self.preference, *(spec for variant in variants for spec in variant.preference)]
 
     def located(self, specs: Sequence[str]) -> tuple[str, ...]:
-        """Preference tasks and files by where they lie."""
+        """Preference tasks and files of pairs, with absolute paths for files."""
         return tuple(
             str((self.folder / spec).absolute()) if spec.endswith(".jsonl") else self.locate(spec)
             for spec in specs
         )
 
     def locate(self, task: str) -> str:
-        """A task's absolute path if it is a file, a zoo task or a function in one, else its name as it is."""
+        """The absolute path of a task file, a zoo task or a function's file; any other task unchanged."""
         from ..zoo import resolve
 
         if task.startswith(FUNCTION):
@@ -214,5 +215,5 @@ class Plan(Section):
 
 
 def donor_of(base: str | None, parents: Iterable[str]) -> str:
-    """The parent that gives config and tokenizer where recipes have one base: the base, else the first."""
+    """The parent that gives config and tokenizer: the base if there is one, else the first parent."""
     return base or next(iter(parents))

@@ -1,4 +1,4 @@
-"""Reads a study file, and says in one line what is wrong with one."""
+"""Reads a study file, and reports its first mistake in one line."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Settings = Mapping[str, Any] | Sequence[str]
 
 
 def load_plan(path: Path, settings: Settings = ()) -> Plan:
-    """A study file's only plan, or that of its first era; as in ``load_plans``."""
+    """A study file's first plan, read as by ``load_plans``."""
     return load_plans(path, settings)[0]
 
 
 def load_plans(path: Path, settings: Settings = ()) -> tuple[Plan, ...]:
     """Reads a study file into a plan for each of its eras; a file without eras is one plan.
 
-    ``settings`` replace or add values by dotted key, as a mapping or as ``key=value`` texts; an era is named
-    by its name or number (``eras.layers.search.trials=50``). Raises PlanError, naming the key and the nearest
-    known one, for anything that is not a plan.
+    ``settings`` replace or add values by dotted key, as a mapping or as ``key=value`` texts. Keys refer to an
+    era by name or number (``eras.layers.search.trials=50``). Raises PlanError for an invalid study file, with
+    the key at fault and the nearest known key.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise PlanError(f"{path}: cannot read the study file ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise PlanError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise PlanError(f"{path}: a study file is a mapping of keys; see 'recipesearch init'")
     return read_plans(raw, path.parent.absolute(), str(path), settings)
@@ -79,7 +79,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise PlanError(f"--set {text}: the value is not YAML") from error
+        raise PlanError(f"--set {text}: the value is not YAML; check its quotes and brackets") from error
 
 
 def _override(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -100,14 +100,14 @@ def _origin(origin: str, plan: Mapping[str, Any]) -> str:
 
 
 def _era(eras: list[Any], name: str) -> Any:
-    """One of the eras by name or number; None if there is no such."""
+    """One of the eras by name or number; None if there is no such era."""
     named = [era for era in eras if isinstance(era, dict) and era.get("name") == name]
     by_number = eras[int(name) : int(name) + 1] if name.isdecimal() else []
     return next(iter([*named, *by_number]), None)
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem, in one line, with the place and a hint."""
+    """The first problem in one line, with its key and a hint."""
     problem = error.errors()[0]
     place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
@@ -122,10 +122,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fields_at(place: Sequence[str]) -> list[str]:
-    """The keys that the section at a place knows."""
+    """The known keys of the section at a place."""
     section: type[BaseModel] = Plan
     for part in place:
-        if field := section.model_fields.get(part):  # else the place in a list, or the key of a mapping
+        if field := section.model_fields.get(part):  # otherwise an index into a list, or a key of a mapping
             inside = (field.annotation, *get_args(field.annotation))
             section = next((a for a in inside if isinstance(a, type) and issubclass(a, BaseModel)), section)
     fields = [*section.model_fields, "eras"] if section is Plan else section.model_fields

@@ -12,8 +12,8 @@ from .section import Section
 class ScalarizePlan(Section):
     """How several objectives become the one number that a sampler maximises (see pareto.py).
 
-    ``ideal`` is chebyshev's point to strive for, by objective; unstated, 1 where the objective is maximised
-    and 0 where it is minimised.
+    ``ideal`` is chebyshev's reference point, one value for each objective. Default: 1 for a maximised
+    objective, 0 for a minimised one.
     """
 
     kind: Literal["weighted_sum", "chebyshev"] = "weighted_sum"
@@ -27,10 +27,10 @@ SamplerName = Literal[
 
 
 class SearchPlan(Section):
-    """The sampler and the budget. ``trials`` counts scored recipes, and is a total over all runs.
+    """The sampler and the budget. ``trials`` is the number of scored recipes in total, over all runs.
 
-    ``scalarize`` may be a plain list: the weights of a sum. A run pauses once ``max_failure_rate`` of its
-    last 20 candidates have failed.
+    ``scalarize`` may be a plain list: the weights of a sum. A run stops with an error once
+    ``max_failure_rate`` of its last 20 candidates have failed.
     """
 
     sampler: SamplerName = "auto"

@@ -1,4 +1,4 @@
-"""What every section of the study file is: frozen, and without unknown keys."""
+"""The base of every section of the study file: frozen, and without unknown keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Section(BaseModel):
 
 
 class BadKey(ValueError):
-    """A section's key that is unknown, or has a value that does not fit, where the section checks it."""
+    """A section's key that is unknown or has an invalid value, for keys that the section checks itself."""
 
     def __init__(self, key: str, problem: str, *, unknown: bool = False) -> None:
         super().__init__(problem)

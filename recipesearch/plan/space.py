@@ -1,4 +1,4 @@
-"""The section ``space``: what may vary, the parents' weights or the order of their layers."""
+"""The section ``space``: whether the search varies the parents' weights or the order of their layers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .section import BadKey, Range, Section
 
 Donor = Literal["first", "path", "any"]
 
-_LEAST = 0.001  # of W, which is written with four decimals
+_LEAST = 0.001  # lower bound of W, which recipes store with four decimals
 
 
 class WeightsPlan(Section):
-    """The weight space: which methods, and how finely their parameters may differ.
+    """The weight space: the merge methods, and how finely their parameters vary.
 
-    Beside the keys below it takes the methods' parameters by name: a range to search instead of the table's,
-    or one value to hold.
+    Besides the keys below, the section accepts the methods' parameters by name: a range to search instead of
+    the table's range, or one fixed value.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -44,8 +44,8 @@ class WeightsPlan(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.gradient and self.layer_groups > 1:
-            raise ValueError("gradient spans all layers: drop layer_groups, or the gradient")
-        # Of all methods: a range stays where it is when a method that it served is dropped.
+            raise ValueError("gradient spans all layers: remove layer_groups or gradient")
+        # Of all methods, so that a range may stay in the file when its method is removed.
         searched = {p.gene: p for method in METHODS.values() for p in method.parameters}
         held = {name for method in METHODS.values() for name in _held(method)}
         for name, value in self._given.items():
@@ -55,7 +55,7 @@ class WeightsPlan(Section):
                 known = [*type(self).model_fields, *searched, *held]
                 raise BadKey(name, nearest(name, known), unknown=True)
             elif not isinstance(value, bool | int | float | str):
-                raise BadKey(name, "it is not searched: give one value")
+                raise BadKey(name, "this parameter cannot be searched; give one value")
         return self
 
     @property
@@ -63,12 +63,12 @@ class WeightsPlan(Section):
         return self.model_extra or {}
 
     def setting(self, parameter: Parameter) -> Range | float:
-        """The range to search a parameter in, or the one value it has."""
+        """The range in which a parameter is searched, or its one fixed value."""
         value = self._given.get(parameter.gene, (parameter.low, parameter.high))
         return (float(value[0]), float(value[1])) if isinstance(value, list | tuple) else float(value)
 
     def constants(self, method: Method) -> dict[str, Any]:
-        """The parameters that the study file holds at a value, of those that the method reads unsearched."""
+        """The values that the study file sets for the method's parameters that cannot be searched."""
         held = _held(method)
         return {n: v for n, v in self._given.items() if n in held and not isinstance(v, list | tuple)}
 
@@ -76,13 +76,13 @@ class WeightsPlan(Section):
 class LayersPlan(Section):
     """Paths through the parents' layers ("data-flow space" of Akiba et al., 2403.13187).
 
-    ``encoding``: ``steps`` (at each depth, which parents' layers of that depth, and in which order),
-    ``slots`` (the paper's: an indicator for each layer of each parent in each of ``repeats`` passes) or
-    ``slices`` (up to ``slices`` runs of consecutive layers). ``repeats`` of steps is how many layers one
-    depth may have. ``depth`` bounds a path's number of layers. ``scale`` is the range of W, what the stream
-    is multiplied by before a layer: one for each place of the encoding, or for each ordered ``pair`` of
-    layers. ``embed`` and ``head`` (with the final norm) come from the ``first`` parent, from the parent of
-    the ``path``'s first and last layer, or from ``any``: then they are searched.
+    ``encoding`` is one of ``steps`` (for each depth, the parents whose layer of that depth is used, and their
+    order; ``repeats`` is the maximum number of layers at one depth), ``slots`` (the paper's encoding: an
+    indicator for each layer of each parent in each of ``repeats`` passes) and ``slices`` (up to ``slices``
+    runs of consecutive layers). ``depth`` bounds the number of layers of a path. ``scale`` is the range of W,
+    the factor on the residual stream before a layer: one for each place of the encoding, or one for each
+    ordered ``pair`` of layers. ``embed`` and ``head`` (with the final norm) come from the ``first`` parent or
+    from the parent of the ``path``'s first or last layer; with ``any`` they are searched.
     """
 
     encoding: Literal["steps", "slots", "slices"] = "steps"
@@ -98,20 +98,24 @@ class LayersPlan(Section):
     def _consistent(self) -> Self:
         fewest, most = self.depth
         if not 1 <= fewest <= most:
-            raise BadKey("depth", f"give [fewest, most] layers, at least 1: not [{fewest}, {most}]")
+            raise BadKey(
+                "depth", f"[{fewest}, {most}] is not a range of layers; give [fewest, most], at least 1"
+            )
         if self.scale is not None and not _LEAST <= self.scale[0] < self.scale[1]:
             raise BadKey(
-                "scale", f"give a range [low, high] from {_LEAST} up: a norm hides a factor, but not a sign"
+                "scale", f"give a range [low, high] with low at least {_LEAST}; W has to be positive"
             )
         for key, encodings in (("slices", ("slices",)), ("repeats", ("slots", "steps"))):
             stated = getattr(self, key) != type(self).model_fields[key].default
             if stated and self.encoding not in encodings:
-                raise BadKey(key, f"it belongs to encoding {' and '.join(encodings)}, not {self.encoding}")
+                raise BadKey(
+                    key, f"only for encoding {' or '.join(encodings)}, not {self.encoding}; remove it"
+                )
         return self
 
 
 class SpacePlan(Section):
-    """What may vary: the parents' weights, or which of their layers follow each other."""
+    """The search space: the parents' weights, or the order of their layers."""
 
     weights: WeightsPlan | None = None
     layers: LayersPlan | None = None
@@ -119,29 +123,29 @@ class SpacePlan(Section):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.weights is None) == (self.layers is None):
-            raise ValueError("give weights or layers; for one after the other, give eras")
+            raise ValueError("give weights or layers; to search both, one after the other, give eras")
         return self
 
 
 def _held(method: Method) -> set[str]:
-    """The parameters of a method that are not searched."""
+    """The parameters of a method that cannot be searched."""
     return set(method.accepts) - {parameter.name for parameter in method.parameters}
 
 
 def _require_setting(parameter: Parameter, value: object) -> None:
-    """Raises unless the value is a range, or a number, that the parameter can take."""
+    """Raises BadKey unless the value is a range or a number that the parameter accepts."""
     given = list(value) if isinstance(value, list | tuple) else [value, value]
     numbers = [n for n in given if isinstance(n, int | float) and math.isfinite(n)]
     problem = None
     if not len(numbers) == len(given) == 2 or isinstance(value, bool):
-        problem = "give a range [low, high], or one number to hold"
+        problem = "give a range [low, high], or one fixed number"
     elif isinstance(value, list | tuple) and numbers[0] >= numbers[1]:
         problem = f"the lower bound {numbers[0]} is not below the upper bound {numbers[1]}"
     elif parameter.gene == "density" and not 0 < numbers[0] <= numbers[1] <= 1:
-        problem = "a density is a share of the entries: above 0 and at most 1"
+        problem = "a density is a share of the entries; give values above 0 and at most 1"
     elif parameter.log and numbers[0] <= 0:
-        problem = "it is searched by orders of magnitude: above 0"
+        problem = "this parameter is searched on a log scale; give values above 0"
     elif parameter.ceiling and not parameter.low <= numbers[0] <= numbers[1] <= parameter.high:
-        problem = f"it is a share of what the density allows: {parameter.low} to {parameter.high}"
+        problem = f"a share of the range that density allows; give {parameter.low} to {parameter.high}"
     if problem:
         raise BadKey(parameter.gene, problem)

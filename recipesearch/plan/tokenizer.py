@@ -1,4 +1,4 @@
-"""The section ``tokenizer``: one vocabulary for parents that differ in theirs."""
+"""The section ``tokenizer``: one shared vocabulary for parents with different ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pydantic import Field, field_validator, model_validator
 from ..errors import nearest
 from .section import Section
 
-# mergekit's own chat templates (mergekit._data.chat_templates); auto takes the most common of the parents'.
+# mergekit's chat templates (mergekit._data.chat_templates); auto takes the parents' most common template.
 TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
 class TokenRowPlan(Section):
-    """Where a token's row comes from: ``zero``, or a parent's (``model``) row of another token."""
+    """The source of a token's embedding row.
+
+    ``zero`` is a row of zeros, ``parent`` the row of the parent ``model``, ``model_token`` that parent's row
+    of another token.
+    """
 
     kind: Literal["parent", "zero", "model_token"]
     model: str | None = None
@@ -32,19 +36,21 @@ class TokenRowPlan(Section):
             raise ValueError("name a parent as 'model', unless the kind is zero")
         given = [key for key in (self.token, self.token_id) if key is not None]
         if len(given) != (self.kind == "model_token"):
-            raise ValueError("a model_token has exactly one of 'token' and 'token_id', others have none")
+            raise ValueError(
+                "a model_token needs exactly one of 'token' and 'token_id'; other kinds need none"
+            )
         return self
 
 
 class TokenPlan(Section):
-    """One token's embedding for the parents that lack it; with ``force`` for all of them."""
+    """One token's embedding for the parents that lack the token; with ``force``, for all parents."""
 
     source: TokenRowPlan
     force: bool = False
 
 
 class TokenizerPlan(Section):
-    """Every recipe's vocabulary, where the parents' differ: mergekit's ``tokenizer``, ``chat_template``."""
+    """The vocabulary of every recipe (mergekit's ``tokenizer`` and ``chat_template``)."""
 
     source: Literal["union", "base"] = "union"
     tokens: dict[str, TokenPlan] = Field(default={})
@@ -59,5 +65,5 @@ class TokenizerPlan(Section):
             and template not in TEMPLATES
             and not ("{" in template and len(template) >= 20)
         ):
-            raise ValueError(f"neither a Jinja text nor a known template: {nearest(template, TEMPLATES)}")
+            raise ValueError(f"not a Jinja template and not a known name: {nearest(template, TEMPLATES)}")
         return template

@@ -3,11 +3,11 @@
 run.py          one study, or its eras one after the other: the loop of asking, scoring and telling
 finished.py     whether a study has anything left to do
 evolve.py       eras with mutations between them
-elites.py       the recipes that an era hands on, and the rule that chose each
+elites.py       the recipes that an era passes on, and the rule that chose each
 population.py   the next era's parents
-niching.py      the parents that stay when there are more than places; complementary pairs
+niching.py      which candidates become parents when the pool is too small; complementary pairs
 inheritance.py  how a winner is mutated: settings inherited and perturbed
 variants.py     a first population of fine-tuned variants
-seeding.py      the recipes that the next era's search begins with
+seeding.py      the seeds of the next era's search
 ratio_sweep.py  two parents merged at ratios from one to the other
 """

@@ -1,4 +1,4 @@
-"""Elites: the recipes that an era hands on, each chosen by a named rule. Light."""
+"""Elites: the recipes that an era passes on, each chosen by a named rule. Light."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .inheritance import settings_for
 
 
 def elites(checked: Preflight, results: Results) -> list[Elite]:
-    """An era's elites, as many as its plan says, best first."""
+    """An era's elites, up to ``mutation.elites`` of them, best first."""
     plan = checked.plan
     assert plan.mutation is not None
     chance = Random(f"{plan.search.seed}/{plan.era}/elites")
@@ -27,7 +27,7 @@ def elites(checked: Preflight, results: Results) -> list[Elite]:
 
 
 def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mutation]:
-    """The mutations of an era's first elites, whether or not they are done."""
+    """The mutations of an era's first elites, finished or not; at most ``mutation.mutants``."""
     plan = checked.plan
     assert plan.mutation is not None
     wanted = (_next(elite, plan, breeder) for elite in elites(checked, results))
@@ -35,8 +35,10 @@ def mutations(checked: Preflight, results: Results, breeder: Breeder) -> list[Mu
 
 
 def _next(elite: Elite, plan: Plan, breeder: Breeder) -> Mutation | None:
-    """An elite's mutation: one more, by other draws, where all of earlier eras were turned away; none where
-    one was let in, which is a parent now."""
+    """The next mutation of an elite, with other random draws if earlier eras' mutants of it were rejected.
+
+    None if an earlier era accepted a mutant of this elite: that mutant is a parent now.
+    """
     attempt = 0
     while True:
         mutation = breeder.mutation(elite, settings_for(elite, plan, breeder, attempt), attempt)
@@ -49,10 +51,11 @@ def _next(elite: Elite, plan: Plan, breeder: Breeder) -> Mutation | None:
 
 
 def choose(results: Results, count: int, share: float, chance: Random) -> list[tuple[Row, str]]:
-    """Up to ``count`` scored recipes, each once, with the rules that chose them, best first.
+    """Up to ``count`` distinct scored recipes with the rules that chose them, best first.
 
-    The knee, the best in each objective, then the front by falling contribution to its hypervolume; and a
-    ``share`` of them from the others by ``chance``, as EvoMerge asks (2402.00070).
+    The order is the knee, the best recipe in each objective, then the front by decreasing contribution to its
+    hypervolume. A ``share`` of ``count`` is drawn from the other recipes by ``chance``, as in EvoMerge
+    (2402.00070).
     """
     at_random = round(count * share)
     chosen: dict[str | None, tuple[Row, str]] = {}

@@ -1,7 +1,8 @@
 """evolve: search, mutate the elites, breed the next era's parents, search again.
 
-Nothing is kept but the database and the folder of bred parents: every step is found done, or is done again
-under its own name, so an interrupted run continues where it stopped.
+The only state is the database and the folder of bred parents. Every step has a name that follows from its
+inputs: a finished step is found by its name, an unfinished one is repeated. So an interrupted run continues
+where it stopped.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ def evolve(
     open_worker: OpenWorker = Supervised,
     train: Train = train_apart,
 ) -> Results:
-    """Runs the eras of a plan with ``mutation``, each over the parents that the era before has bred.
+    """Runs the eras of a plan with ``mutation``, each over the parents bred by the previous era.
 
-    Returns the last era's results. ``open_worker`` and ``train`` start processes of their own by default.
-    Raises as ``run`` does, and StudyError if a training fails. After an interruption at any point, the same
-    call continues.
+    Returns the last era's results. By default ``open_worker`` and ``train`` start separate processes. Raises
+    as ``run`` does, and StudyError if a training fails. After an interruption at any point, the same call
+    continues.
     """
     require_mutable(plans[0])
     require_variants(plans[0])
     database = Database(plans[0].storage_url)
     require_same_population(plans[0], database)
-    with database.sole_runner(plans[0].whole_name):  # the eras' own locks do not cover the time between eras
+    with database.sole_runner(plans[0].whole_name):  # eras have their own locks, but not between eras
         remove_abandoned(plans[0].bred, locked=True)
         first = max((place for place, plan in enumerate(plans) if begun(database, plan)), default=0)
         loop = _Loop(plans, Means(database, open_worker, train), observe)
@@ -60,7 +61,10 @@ def evolve(
 
 @dataclass(frozen=True)
 class _Mined:
-    """The mutations that an era ends with: their keys, and those not judged yet, with their pairs."""
+    """The mutations at the end of an era: all keys, and the mutations not judged yet, with their pairs.
+
+    The pairs of a trained mutation are None.
+    """
 
     keys: Sequence[str]
     waiting: Sequence[tuple[Mutation, Preferences | None]]
@@ -68,16 +72,16 @@ class _Mined:
 
 @dataclass(frozen=True)
 class _Loop:
-    """The eras of one study, and the means to run them."""
+    """The eras of one study, with the means of breeding and the progress observer."""
 
     plans: Sequence[Plan]
     means: Means
     observe: Observer
 
     def run_era(self, place: int) -> Results:
-        """Opens an era, searches it and breeds its mutants."""
+        """Runs an era's search, then trains and judges its mutants."""
         plan, last = self.plans[place], place == len(self.plans) - 1
-        if not last:  # only the last era is judged by held-out items
+        if not last:  # only the last era is scored on held-out items
             plan = plan.model_copy(update={"held_out": ()})
         opening = next_era(plan, Breeder(plan, self.means)) if place else first_era(plan, self.means)
         breeder, database = Breeder(opening.plan, self.means), self.means.database
@@ -105,7 +109,7 @@ class _Loop:
 
 
 def _mine(session: Session, results: Results, breeder: Breeder) -> _Mined:
-    """Mines the elites with the era's own worker."""
+    """Mines preference pairs from the elites with the era's worker."""
     keys: list[str] = []
     waiting: list[tuple[Mutation, Preferences | None]] = []
     for mutation in mutations(session.checked, results, breeder):
@@ -120,7 +124,7 @@ def _mine(session: Session, results: Results, breeder: Breeder) -> _Mined:
 
 
 def _pairs(mutation: Mutation, breeder: Breeder, worker: Scoring) -> Preferences | None:
-    """A mutation's preference pairs; None, with a warning, if the model gives none."""
+    """A mutation's preference pairs; None, with a warning, if the model yields too few."""
     trial = mutation.elite.trial
     try:
         return breeder.mine(mutation, worker)
@@ -132,7 +136,7 @@ def _pairs(mutation: Mutation, breeder: Breeder, worker: Scoring) -> Preferences
 
 
 def _breed(plan: Plan, breeder: Breeder, mined: _Mined) -> None:
-    """Trains and judges the mutations; of a rejected mutant only its database row stays."""
+    """Trains and judges the mutations, and deletes the adapters of rejected mutants."""
     if mined.waiting:
         chosen = ", ".join(f"{m.elite.trial} ({m.elite.rule})" for m, _ in mined.waiting)
         _LOG.warning("era '%s' ends: mutating trials %s", plan.era, chosen)
@@ -140,15 +144,15 @@ def _breed(plan: Plan, breeder: Breeder, mined: _Mined) -> None:
         _LOG.warning("mutant of trial %s: %s", bred.elite.trial, bred.mutant.reason)
     for key in mined.keys:
         mutant = breeder.mutants.get(key)
-        if mutant and not mutant.accepted:  # a kill may have left the adapter behind
+        if mutant and not mutant.accepted:  # also one that an interrupted run rejected
             breeder.discard(key)
 
 
 def _warn_if_converged(plan: Plan, checked: Preflight, results: Results) -> None:
     if found := converged(generations(results, checked.space)):
         _LOG.warning(
-            "era '%s' has converged: its answers' diversity is %.2f, of %.2f at first, and %d "
-            "generations brought nothing",
+            "era '%s' has converged: the diversity of its answers is %.2f, at first it was %.2f, and the "
+            "hypervolume has not grown for %d generations",
             plan.era,
             found.last,
             found.first,

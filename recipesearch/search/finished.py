@@ -1,4 +1,4 @@
-"""Whether a study has anything left to do, from its database alone: no worker is started to find out."""
+"""Whether a study has anything left to do, from its database alone, without starting a worker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..study.storage import Database
 def finished(checked: Preflight, database: Database) -> Results | None:
     """The results of a study that is finished as the plan describes it; None if anything is left to do.
 
-    The plan and the parents' contents must be those of the last run. Tasks and libraries are not compared,
-    since no score would be made with them.
+    The plan and the parents' contents must be the same as in the last run. Tasks and library versions are not
+    compared, because a finished study makes no further scores.
     """
     plan = checked.plan
     try:
         stored, results = open_results(database, plan.name)
     except StudyError:
         return None
-    digests = [(name, parent.digest) for name, parent in checked.pool.parents.items()]  # their order counts
+    digests = [(name, parent.digest) for name, parent in checked.pool.parents.items()]  # in order
     if stored_form(stored) != stored_form(plan) or list(results.identity["parents"].items()) != digests:
         return None
     if len(results.scored) < plan.search.trials or any(row.state == "running" for row in results.rows):

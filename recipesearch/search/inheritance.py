@@ -1,7 +1,7 @@
-"""Co-evolution: how a winner is mutated, inherited with what it was made of, and perturbed. Light.
+"""Co-evolution of training settings: a winner inherits and perturbs its mutant ancestor's settings. Light.
 
-Self-adaptation as in evolution strategies (Schwefel): settings change by factors of exp(N(0, perturb^2)), and
-those stay whose mutants pass the gate and have children.
+Self-adaptation as in evolution strategies (Schwefel): settings change by factors of exp(N(0, perturb^2)).
+Settings survive if their mutants pass the gate and have children.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ..mutation.breeder import Breeder, Elite
 from ..plan import MutationPlan, Plan
 from ..recipe import Recipe
 
-# What changes, and the least that a whole number may become; 0: it is none.
-_MOST = 8  # times what the plan says of a whole number, at most: those cost memory and time
+# The settings that change, with the minimum of each whole-numbered one; 0 marks a real number.
+_MOST = 8  # maximum of a whole number, as a multiple of the plan's value: larger ones cost memory and time
 _LEAST = {"learning_rate": 0, "beta": 0, "steps": 1, "rank": 1, "pairs": 8}
 
 
 def settings_for(elite: Elite, plan: Plan, breeder: Breeder, attempt: int = 0) -> MutationPlan:
-    """How an elite is to be mutated: as the plan says, or as the mutant that it owes most to was, perturbed.
+    """The mutation settings of an elite: the plan's or, with ``perturb``, inherited and perturbed ones.
 
-    Follows from the plan's seed, the elite and the attempt, so that asking again gives the same.
+    Deterministic in the plan's seed, the elite and the attempt.
     """
     how = plan.mutation
     assert how is not None
@@ -44,12 +44,15 @@ def settings_for(elite: Elite, plan: Plan, breeder: Breeder, attempt: int = 0) -
 
 
 def _inherited(elite: Elite, breeder: Breeder) -> dict[str, Any]:
-    """The settings of the nearest mutants' largest part in the elite; {} if there is no mutant in it."""
+    """The settings of the mutant with the largest share in the elite, not counting mutants behind mutants.
+
+    {} if the elite has no mutant ancestor.
+    """
     assert isinstance(elite.parent.source, Recipe)
     family = walk(elite.parent.source)
     parts = dict.fromkeys(family.models, 0.0) | {family.root: 1.0}
     for digest in reversed(family.oldest_first):
-        if not family.models[digest].adapter:  # what a mutant was made of has had its say
+        if not family.models[digest].adapter:  # do not look behind a mutant: it inherited its settings
             for edge in family.made_of(digest):
                 parts[edge.parent] += parts[digest] * edge.share
     mutants = [digest for digest, model in family.models.items() if model.adapter and parts[digest] > 0]

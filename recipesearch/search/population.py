@@ -1,4 +1,4 @@
-"""An era's parents: those of the era before, its elites and its mutants, as many as there are places for."""
+"""An era's parents, chosen from the previous era's parents, elites and mutants, at most ``mutation.pool``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Seeds = Callable[[Space], Sequence[Labelled]]
 
 @dataclass(frozen=True)
 class Opening:
-    """An era's plan with the parents that it begins with, and the seeds beside its space's own."""
+    """An era's plan with its parents, and the seeds in addition to its space's own."""
 
     plan: Plan
     seeds: Seeds = lambda space: ()
@@ -40,8 +40,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A parent that could be one of the next era's. ``recipe`` is the digest that its scores stand under,
-    ``reference`` how the era before names it (None: it is new), ``trial`` where it comes from."""
+    """A candidate for the next era's parents.
+
+    ``recipe`` is the digest of the recipe that has its scores. ``reference`` is the previous era's reference
+    to it, None for a new parent. ``trial`` is the trial that it comes from.
+    """
 
     name: str
     parent: Parent
@@ -51,7 +54,7 @@ class _Candidate:
 
 
 def require_same_population(plan: Plan, database: Database) -> None:
-    """Raises PlanError if the first era began with other parents than the file names now."""
+    """Raises PlanError if the first era started with other parents than the study file names now."""
     if not begun(database, plan) or plan.mutation is None:
         return
     stored, _ = open_stored(database, plan.name)
@@ -64,7 +67,7 @@ def require_same_population(plan: Plan, database: Database) -> None:
     ):
         if then != now:
             raise PlanError(
-                f"the study began with other {what}; undo the change to resume it, or give it another name"
+                f"the study started with other {what}; undo the change, or give the study another name"
             )
 
 
@@ -74,7 +77,7 @@ def first_era(plan: Plan, means: Means) -> Opening:
 
 
 def next_era(plan: Plan, breeder: Breeder) -> Opening:
-    """An era after another one. Its parents are chosen by that one's results, and written as files."""
+    """A later era. Its parents are chosen by the previous era's results, and written as files."""
     database = breeder.means.database
     if found := _as_begun(plan, database):
         return found
@@ -85,7 +88,7 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
     how = plan.mutation
     assert how is not None
     gains = item_gains(results, [candidate.recipe for candidate in candidates])
-    # Who was not scored alone cannot be judged by the others' items, and stays, as the base does.
+    # A parent that was never scored unmerged has no item scores to compare, so it is kept, like the base.
     unknown = [bool(np.isnan(row).all()) for row in gains]
     judged = not all(unknown)
     always = {i for i, one in enumerate(candidates) if one.name == plan.base or (judged and unknown[i])}
@@ -106,7 +109,7 @@ def next_era(plan: Plan, breeder: Breeder) -> Opening:
 
 
 def _as_begun(plan: Plan, database: Database) -> Opening | None:
-    """An era with the parents that it began with; None if it has not begun."""
+    """The era with its stored parents; None if it has not started."""
     if not begun(database, plan):
         return None
     stored, _ = open_stored(database, plan.name)
@@ -114,18 +117,18 @@ def _as_begun(plan: Plan, database: Database) -> Opening | None:
 
 
 def _candidates(checked: Preflight, results: Results, breeder: Breeder) -> list[_Candidate]:
-    """Each once, by content: who is a parent already first, then the elites, then the mutants let in."""
+    """The distinct candidates, by content: the parents, then the elites, then the accepted mutants."""
     plan, era = checked.plan, str(checked.plan.era)
     alone = {row.seed: row.recipe for row in results.scored if row.seed}
     found = []
     for name, parent in checked.pool.parents.items():
-        # Where the space cannot say a parent alone, one that was bred has the scores that it was bred for.
+        # If the space cannot express a parent unmerged, a bred parent has the scores of its own recipe.
         scored = alone.get(parent_label(name)) or recipes_of(parent, plan.engine.dtype)[0].digest
         found.append(_Candidate(name, parent, scored, plan.parents[name]))
     labels = {parent_label(name) for name in checked.pool.parents}
     for elite in elites(checked, results):
         row = results.row(elite.trial or 0)
-        if row.seed not in labels:  # else it is a parent already
+        if row.seed not in labels:  # otherwise the elite is a parent already
             found.append(_Candidate(f"{era}t{elite.trial}", elite.parent, str(row.recipe), None, elite.trial))
     for mutation in mutations(checked, results, breeder):
         judged, elite = breeder.judged(mutation), mutation.elite

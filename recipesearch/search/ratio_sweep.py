@@ -1,6 +1,6 @@
 """A sweep: two parents merged at ratios from one to the other, scored like any recipe of a study.
 
-EvoMerge's first experiment (2402.00070): where along the path, if anywhere, is a merge better than both?
+EvoMerge's first experiment (2402.00070): is a merge at any ratio better than both parents?
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..study.storage import Database
 from ..workers.order import OpenWorker, Scoring
 from ..workers.supervisor import Supervised
 
-# Methods along a path, or of one weight for each parent.
+# Methods with an interpolation ratio, or with one weight for each parent.
 SWEPT = tuple(
     name
     for name, row in METHODS.items()
@@ -32,7 +32,7 @@ SWEPT = tuple(
 
 @dataclass(frozen=True)
 class Point:
-    """One merge of a sweep: the second parent's share, and its values by objective, or why it has none."""
+    """One merge of a sweep: the second parent's share, and the values by objective or the failure's cause."""
 
     ratio: float
     values: Mapping[str, Measurement]
@@ -61,7 +61,7 @@ def sweep(
 
 
 def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str) -> Recipe:
-    """The pair's merge, by the space of this method over these two parents."""
+    """The pair's merge at a ratio, expressed by a space with this one method over the pair (and its base)."""
     pool = checked.pool
     for name in pair:
         if name not in pool.parents:
@@ -70,14 +70,14 @@ def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str
         raise PlanError(f"method '{method}' has no ratio to sweep: {nearest(method, SWEPT)}")
     base = pool.base if METHODS[method].base == "required" else None
     if METHODS[method].base == "required" and (base is None or base in pair):
-        raise PlanError(f"method '{method}' needs a base that is neither '{pair[0]}' nor '{pair[1]}'")
+        raise PlanError(f"method '{method}' needs a base other than '{pair[0]}' and '{pair[1]}'; set 'base:'")
     names = [*pair, *([base] if base else [])]
     if len(set(names)) < len(names):
-        raise PlanError(f"a sweep goes from one parent to another, not from '{pair[0]}' to itself")
+        raise PlanError(f"a sweep needs two parents, not '{pair[0]}' twice; name another one")
     if pool.tokenizer and (set(names) != set(pool.parents) or (base or pair[0]) != pool.donor):
         raise PlanError(
-            "with a 'tokenizer' section a recipe has all parents, and a pair starts with "
-            f"'{pool.donor}': sweep a study of two parents from there"
+            "with a 'tokenizer' section every recipe has all parents, the donor first; sweep a study of two "
+            f"parents, starting with '{pool.donor}'"
         )
     narrow = replace(pool, parents={name: pool.parents[name] for name in names}, base=base or pair[0])
     space = WeightSpace(WeightsPlan(methods=(method,)), narrow)

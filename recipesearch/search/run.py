@@ -1,8 +1,7 @@
-"""Runs a study: propose a recipe, score it, tell the study; then score the front on held-out items.
+"""Runs a study: propose a recipe, score it, commit the scores; then score the front on held-out items.
 
-The loop itself is ``Session.search``. A session holds everything that a running study needs: its lock, its
-worker and the study in the database. ``run`` opens one; evolve.py opens one for each era, and uses the worker
-once more before the session ends.
+The loop is ``Session.search``. A session contains the checked plan, the study in the database and a worker.
+``run`` opens one session; evolve.py opens one for each era, and also mines preference pairs with its worker.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ..workers.supervisor import Supervised
 from .finished import finished
 
 _LOG = logging.getLogger("recipesearch")
-_WINDOW = 20  # candidates over which failures are counted
+_WINDOW = 20  # number of last candidates over which failures are counted
 
 
 @dataclass
@@ -57,9 +56,8 @@ def run_eras(
 ) -> Results:
     """Runs the eras of a study file one after the other, as ``run`` does; returns the last era's results.
 
-    An era is closed once the next one has begun: its front has become parents there. An era that has tried
-    all recipes of its space ends early, and the next one follows. Raises PlanError if a closed era has
-    changed.
+    An era is closed once the next era has started from its front. An era that has tried all recipes of its
+    space ends early, and the next era follows. Raises PlanError if a closed era has changed.
     """
     database = Database(plans[0].storage_url)
     *earlier, last = plans[closed(database, plans) if len(plans) > 1 else 0 :]
@@ -77,13 +75,13 @@ def run(
     open_worker: OpenWorker | None = None,
     database: Database | None = None,
 ) -> Results:
-    """Creates or resumes the plan's study, brings it to ``search.trials`` scored recipes, and scores the
-    front and the seeds on the held-out tasks.
+    """Creates or resumes the plan's study, scores recipes up to ``search.trials``, and scores the front and
+    the seeds on the held-out tasks.
 
-    ``open_worker`` starts the worker that scores recipes: by default a supervised process; ``Worker`` runs in
-    this process instead, which a crash would end. Raises PlanError and RefusedInput before any heavy work,
-    StudyError when the study needs a person, SpaceUsedUp when the space has no untried recipe left. After an
-    interruption at any point, the same call continues. A study with nothing left to do starts no worker.
+    ``open_worker`` starts the worker that scores recipes: by default a supervised process. ``Worker`` runs in
+    this process, so a crash ends this process too. Raises PlanError and RefusedInput before any heavy work,
+    StudyError for a problem that the user has to fix, SpaceUsedUp if the space has no untried recipe left.
+    After an interruption at any point, the same call continues. A finished study starts no worker.
     """
     database = database or Database(plan.storage_url)
     checked = preflight(plan, members(plan, database))
@@ -99,7 +97,7 @@ def run(
 
 @dataclass(frozen=True)
 class Session:
-    """A checked plan, its study, and a worker that has started. The caller holds the study's lock."""
+    """A checked plan, its study, and a started worker. The caller must have the study's lock."""
 
     checked: Preflight
     study: Study
@@ -108,13 +106,13 @@ class Session:
     def search(self, observe: Observer) -> SpaceUsedUp | None:
         """Scores recipes until the budget is spent, then the front and the seeds on held-out items.
 
-        Returns the reason if the space was used up before the budget. Raises StudyError if too many
-        candidates of the last 20 failed.
+        Returns SpaceUsedUp if the space was used up before the budget, else None. Raises StudyError if too
+        many of the last 20 candidates failed.
         """
         used_up = None
         try:
             self._score_candidates(observe)
-        except SpaceUsedUp as end:  # the front is worth its held-out scores all the same
+        except SpaceUsedUp as end:  # still score the front on held-out items
             used_up = end
         if self.worker.ready.held_out:
             self._score_held_out()
@@ -143,7 +141,7 @@ class Session:
                 )
 
     def _progress(self) -> Progress:
-        """The state in which earlier runs left the study."""
+        """The progress of earlier runs."""
         plan, results = self.checked.plan, self.study.results()
         best = {name: results.best_value(name) for name in results.objectives if results.scored}
         return Progress(plan.search.trials, plan.era, self.study.scored, best=best)
@@ -155,8 +153,7 @@ class Session:
             progress.best[goal.name] = better(value, progress.best.get(goal.name, value))
 
     def _score_held_out(self) -> None:
-        """Scores the front and the seeds on items that the search never saw, unless the ledger has the
-        scores."""
+        """Scores the front and the seeds on the held-out items, unless the ledger has the scores."""
         for row in self.study.results().reported:
             if row.held_out is None:
                 recipe = self.checked.space.express(row.genome)
@@ -173,9 +170,9 @@ def open_session(
     open_worker: OpenWorker,
     more_seeds: MoreSeeds = lambda space: (),
 ) -> Iterator[Session]:
-    """Starts a worker and opens the study; a new study begins with ``more_seeds`` beside its space's own.
+    """Starts a worker and opens the study; ``more_seeds`` are added to the seeds of a new study.
 
-    Raises PlanError if the stored study is another one than the plan describes.
+    Raises PlanError if the stored study differs from the plan.
     """
     with open_worker(worker_order(checked)) as worker:
         ready = worker.ready
@@ -188,6 +185,6 @@ def open_session(
             checked.choice.sampler,
         )
         study = Study.open(checked.plan, checked.space, identity, database, more_seeds(checked.space))
-        if ready.held_out:  # without any, the held-out tasks of an earlier run remain
+        if ready.held_out:  # otherwise the held-out tasks of an earlier run stay stored
             study.hold_out(ready.held_out)
         yield Session(checked, study, worker)

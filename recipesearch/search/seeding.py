@@ -1,4 +1,4 @@
-"""What an era begins with, beside its space's own seeds: the last front, mates, immigrants. Light."""
+"""An era's seeds in addition to its space's own: the previous front, mates, immigrants. Light."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ..study.results import Row
 
 
 def inherited(front: Sequence[Row], study: str, space: Space) -> list[Labelled]:
-    """The last front's recipes that the new space can say too, to the same digest: they are scored already,
-    and breed from the first generation on."""
+    """The previous front's recipes that the new space expresses with the same digest.
+
+    They are scored already, and so can be parents from the first generation on.
+    """
     found = []
     for row in front:
         genome = _translated(row.genome, space)
@@ -28,20 +30,20 @@ def inherited(front: Sequence[Row], study: str, space: Space) -> list[Labelled]:
 
 
 def averages(pairs: Sequence[tuple[str, str]], space: Space) -> list[Labelled]:
-    """The plain average of each pair of parents, where the space's methods can say it."""
+    """The plain average of each pair of parents, if the space's methods can express it."""
     assert isinstance(space, WeightSpace)
     named = ((f"mates {one}+{other}", average(space, (one, other))) for one, other in pairs)
     return [(label, genome) for label, genome in named if genome is not None]
 
 
 def immigrants(count: int, space: Space, chance: Random) -> list[Labelled]:
-    """Random genomes: new blood in a first generation that would all be seeds."""
+    """Random genomes, for diversity in a first generation that would otherwise contain only seeds."""
     draws = create_study(sampler=RandomSampler(seed=chance.getrandbits(31)))
     return [(f"immigrant {place}", draws.ask(space.genes).params) for place in range(count)]
 
 
 def _translated(genome: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """A genome in the genes of another space, new parents left out of it as far as its ranges allow."""
+    """A genome in the genes of another space. New genes get 0 or False, or the nearest value in range."""
     found: dict[str, Any] = {}
     for name, gene in space.genes.items():
         if name in genome and _takes(gene, genome[name]):

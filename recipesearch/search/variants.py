@@ -1,4 +1,4 @@
-"""A first population of variants, fine-tuned by other data or settings, as EvoMerge has (2402.00070)."""
+"""A first population of variants, fine-tuned with other data or settings, as in EvoMerge (2402.00070)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ..recipe import Parent, Recipe
 
 
 def with_variants(plan: Plan, means: Means) -> Plan:
-    """The plan with its variants among the parents, each trained first if it is not. No gate: a population is
-    to differ. Raises as mining and training do."""
+    """The plan with its variants among the parents; trains the missing variants.
+
+    There is no gate, because the first population should be diverse. Raises as mining and training do.
+    """
     assert plan.mutation is not None
     made: dict[str, str] = {}
     waiting: list[tuple[str, Breeder, Mutation]] = []
@@ -21,8 +23,8 @@ def with_variants(plan: Plan, means: Means) -> Plan:
         own = plan.model_copy(update={"preference": variant.preference or plan.preference})
         breeder = Breeder(own, means)
         parent = identify(plan.parents[variant.of], plan.folder)
-        # The recipe that is the parent alone: of one with an adapter, since it has one already; of a recipe,
-        # since the worker has its model, and none of those that it is made of.
+        # Mutate the recipe that is the parent alone if the parent has an adapter, since a model takes only
+        # one, or is a recipe, since the worker has this recipe's model but not the models it was merged from.
         if parent.adapter or isinstance(parent.source, Recipe):
             alone = recipes_of(parent, plan.engine.dtype)[-1]
             parent = Parent(alone.digest, alone)

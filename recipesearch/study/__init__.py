@@ -1,11 +1,11 @@
-"""The study: a persistent Optuna study, and beside it in the same database the ledger of scores. Light.
+"""The study: a persistent Optuna study and, in the same database, the ledger of scores. Light.
 
-storage.py   Database: SQLite or PostgreSQL, opened once; the lock of the one runner
-ledger.py    every score, item by item, with the conditions that the score holds under
-identity.py  what may not change while a study lasts
-bounds.py    objectives that must not fall below a floor
+storage.py   Database: SQLite or PostgreSQL, opened once; the lock that allows one runner per study
+ledger.py    every score, item by item, with the conditions under which the score is valid
+identity.py  the parts of a study that may not change between runs
+bounds.py    bounds on objectives
 study.py     ask, commit, tell, resume
 results.py   a study's trials joined with the ledger
-chain.py     a study and the eras before it
+chain.py     a study and its earlier eras
 mutants.py   how each mutant was made, and the gate's decision
 """

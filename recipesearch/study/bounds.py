@@ -1,4 +1,4 @@
-"""Bounds: goals whose value must not fall below a floor (or, minimized, rise above a ceiling)."""
+"""Bounds: a floor for a maximized goal's value, a ceiling for a minimized one's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..score import Goal
 
 
 def violation(goal: Goal, value: float, parents: Sequence[float]) -> float | None:
-    """How far a value misses its goal's bound: at most 0 within the bound, None without a bound.
+    """The distance by which a value misses its goal's bound: at most 0 within the bound; None without one.
 
-    ``parents`` are the parents' own values: ``within`` is a share of the best of them.
+    ``parents`` are the parents' own values: ``within`` is a share of the best parent's value.
     """
     bound = _bound(goal, parents)
     return None if bound is None else goal.sign * (value - bound)

@@ -1,4 +1,4 @@
-"""A study and the eras before it: their results, their parents' origins, their gates' decisions. Light."""
+"""A study and its earlier eras: results, origins of the parents, decisions of the gate. Light."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def begun(database: Database, plan: Plan) -> bool:
 
 
 def stored_plan(database: Database, plan: Plan) -> tuple[Plan, Identity] | None:
-    """What the plan's study was begun with, if it was."""
+    """The stored plan and identity of the plan's study; None if the study is not in the database."""
     try:
         return open_stored(database, plan.name)
-    except StudyError:  # or nothing can be known: then running it says why
+    except StudyError:  # absent or unreadable; a run reports the cause
         return None
 
 
 def chain(plan: Plan, results: Results) -> list[tuple[Plan, Results]]:
-    """A study and those of the eras before it, oldest first; each is read once."""
+    """The studies of all eras up to this one, oldest first, with their results; each is read once."""
     found = [(plan, results)]
     while before := found[-1][0].after:
         found.append(open_results(results.database, before))
@@ -34,9 +34,10 @@ def chain(plan: Plan, results: Results) -> list[tuple[Plan, Results]]:
 
 
 def origins(plan: Plan, results: Results) -> dict[str, str]:
-    """Where each parent of a study comes from: as its file names it, a trial of an era before, or its mutant.
+    """The origin of each parent of a study: a reference of the study file, a trial of an earlier era, a
+    mutant of such a trial, or a variant of a parent.
 
-    Read from the database alone, by the digests that the study was begun with.
+    Reads the database only, and compares the digests with which the study was created.
     """
     variants = plan.mutation.variants if plan.mutation else {}
     digests = results.identity["parents"]
@@ -59,7 +60,7 @@ def origins(plan: Plan, results: Results) -> dict[str, str]:
 
 
 def judged(database: Database, plan: Plan) -> list[dict[str, Any]]:
-    """What the gate has said of the mutants of a study and of the eras before it, oldest first: ``source``,
+    """The gate's decisions on the mutants of a study and of its earlier eras, oldest first: ``source``,
     ``accepted``, ``reason``."""
     names, one = [plan.name], plan
     while one.after:
@@ -70,7 +71,7 @@ def judged(database: Database, plan: Plan) -> list[dict[str, Any]]:
 
 
 def _source(mutant: Mutant) -> str:
-    """What a mutant was made of, where no era here has found it."""
+    """A mutant's source by trial and study, or by digest if the source has no trial."""
     return (
         f"recipe {mutant.source[:12]}" if mutant.trial is None else f"trial {mutant.trial} of {mutant.study}"
     )

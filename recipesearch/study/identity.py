@@ -1,4 +1,4 @@
-"""What makes a study the same study: if any of it changed, old and new scores could not be compared."""
+"""The identity of a study: if any part of it changed, old and new scores would not be comparable."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def identify_study(
 ) -> dict[str, Any]:
     """The identity of a plan's study as JSON data.
 
-    ``goals`` are the objectives with their tasks' hashes; ``sampler`` is the one in use, where the plan
-    leaves the choice. The number of trials and the held-out tasks are not part of the identity: they may
-    grow.
+    ``goals`` are the objectives with their tasks' hashes; ``sampler`` is the sampler in use, also for
+    ``sampler: auto``. The number of trials and the held-out tasks may change, so they are not part of the
+    identity.
     """
     return {
         "parents": {name: parent.digest for name, parent in parents.items()},
@@ -51,7 +51,8 @@ def identify_study(
         },
         **({"tokenizer": plan.tokenizer.model_dump(mode="json")} if plan.tokenizer else {}),
         "engine": {"label": conditions.engine, **_stated(conditions)},
-        # Last: the space above says the same in the user's words, unless this version reads it otherwise.
+        # Last, so that a change is first reported in the user's terms: genes follow from the space above
+        # unless another version expands the space differently.
         "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
     }
 
@@ -73,7 +74,7 @@ def goals_of(identity: Identity) -> tuple[Goal, ...]:
 
 
 def _stated(conditions: Conditions) -> dict[str, Any]:
-    """The conditions as JSON data, without empty ones: older studies have no such keys."""
+    """The conditions as JSON data, without empty ``options`` and ``gpu``: older studies lack these keys."""
     return {
         name: value for name, value in asdict(conditions).items() if value or name not in ("options", "gpu")
     }
@@ -83,13 +84,13 @@ def require_same(name: str, stored: Identity, wanted: Identity) -> None:
     """Raises PlanError, listing the differences, if a stored study is not the one that the plan describes."""
     changes = list(_differences(stored, wanted))
     before, now = (", ".join(identity["parents"]) for identity in (stored, wanted))
-    if not changes and before != now:  # recipes keep it, and the first may give the config
+    if not changes and before != now:  # recipes keep the order, and the first parent may give the config
         changes = [f"the parents' order was {before}, now {now}"]
     if changes:
         shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
         raise PlanError(
-            f"study '{name}' was begun differently: {shown}. "
-            "Undo the change to resume it, or give the plan another name"
+            f"study '{name}' was created with other settings: {shown}. "
+            "Undo the change to resume the study, or give the plan another name"
         )
 
 

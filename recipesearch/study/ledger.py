@@ -1,7 +1,8 @@
-"""The ledger: every score ever paid for, item by item, and the conditions it holds under.
+"""The ledger: every score, item by item, with the conditions under which the score is valid.
 
-It is the truth of a study. A score is keyed by recipe digest, task hash, engine, dtype and chat template,
-its items by their key within the task; a key has one row, written once and never changed.
+A study's scores are read from the ledger only. A score is keyed by recipe digest, task hash, engine, dtype
+and chat template, its items by their key within the task. Each key has one row, written once and never
+changed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore
 from .storage import Database
 
-METADATA = sa.MetaData()  # of all our tables
+METADATA = sa.MetaData()  # all tables of recipesearch
 
 _RECIPES = sa.Table(
     "recipesearch_recipes",
@@ -49,7 +50,7 @@ _ITEMS = sa.Table(
     sa.Column("metrics", sa.JSON, nullable=False),
 )
 
-LAST_TABLE = _ITEMS.name  # with it, everything is there that a study needs
+LAST_TABLE = _ITEMS.name  # the last table created: if it exists, all tables of a study do
 
 
 class Ledger:
@@ -61,9 +62,9 @@ class Ledger:
         METADATA.create_all(self._engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Writes a recipe's scores in one transaction: after a crash, all of them are there or none.
+        """Writes a recipe's scores in one transaction: a crash leaves all of them or none.
 
-        A key that already has its row keeps it: another study, or another process, was first.
+        An existing row of the same key stays: another study or process has written it first.
         """
         insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         with self._engine.begin() as connection:
@@ -90,15 +91,15 @@ class Ledger:
                         {"score": key, "item": item, "metrics": metrics}
                         for item, metrics in score.items.items()
                     ]
-                    if items:  # a function's score may have none
+                    if items:  # the score of a function may have no items
                         connection.execute(sa.insert(_ITEMS), items)
 
     def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
-        """What is known of a recipe: metrics by task hash, for those of ``tasks`` that were scored."""
+        """A recipe's metrics by task hash, for the scored ones of ``tasks``."""
         return self.all_metrics(tasks, recipe).get(recipe, {})
 
     def all_metrics(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, dict[str, Metrics]]:
-        """Metrics by recipe digest and task hash, of all recipes or of one, in one query."""
+        """Metrics by recipe digest and task hash, for all recipes or for one, in one query."""
         query = self._mine(sa.select(_SCORES.c.recipe, _SCORES.c.task, _SCORES.c.metrics), tasks)
         if recipe is not None:
             query = query.where(_SCORES.c.recipe == recipe)
@@ -109,7 +110,7 @@ class Ledger:
         return found
 
     def seconds(self, tasks: Iterable[str]) -> dict[str, Seconds]:
-        """What each recipe's scores on ``tasks`` cost, by digest."""
+        """The seconds spent on each recipe's scores on ``tasks``, by digest."""
         query = self._mine(
             sa.select(
                 _SCORES.c.recipe, sa.func.sum(_SCORES.c.load_seconds), sa.func.sum(_SCORES.c.score_seconds)

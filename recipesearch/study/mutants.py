@@ -1,4 +1,4 @@
-"""The mutants of a database's studies: how each was made, and whether it was let in."""
+"""The mutants of a database's studies: how each was made, and whether it was accepted."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MUTANTS = sa.Table(
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mutation: the study and trial it started from, the digests of both parents, the gate's decision.
+    """One judged mutation: its study and trial, the digests of source and mutant, and the gate's decision.
 
-    ``record`` is what was trained, how, and the numbers that the gate decided by.
+    ``record`` contains the training settings, the training's outcome and the gate's measurements.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Mutants:
         self._engine = database.engine
 
     def add(self, mutant: Mutant) -> None:
-        """Writes a mutant; an existing row of its key stays as it is."""
+        """Writes a mutant; an existing row of the same key stays unchanged."""
         METADATA.create_all(self._engine)
         insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         row = {**asdict(mutant), "at": datetime.now(UTC)}
@@ -60,15 +60,15 @@ class Mutants:
             connection.execute(insert(_MUTANTS).values(row).on_conflict_do_nothing())
 
     def get(self, key: str) -> Mutant | None:
-        """The mutant of a key, if it has been judged."""
+        """The mutant of a key; None if the gate has not judged one."""
         return next(iter(self._where(_MUTANTS.c.key == key)), None)
 
     def of(self, *studies: str) -> list[Mutant]:
-        """All mutants that started from trials of these studies, oldest first."""
+        """All mutants of these studies, oldest first."""
         return self._where(_MUTANTS.c.study.in_(studies))
 
     def among(self, digests: Collection[str]) -> dict[str, Mutant]:
-        """The mutants among the models with these digests, by digest."""
+        """The mutants with these digests, by digest."""
         return {mutant.digest: mutant for mutant in self._where(_MUTANTS.c.digest.in_(list(digests)))}
 
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:

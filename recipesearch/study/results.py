@@ -1,4 +1,4 @@
-"""What a study found, read from its trials and the ledger. Light: opens no model, changes nothing."""
+"""A study's results, read from its trials and the ledger. Light: opens no model, changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .identity import Identity, goals_of
 from .ledger import LAST_TABLE, Ledger
 from .storage import Database
 
-# What the study writes into Optuna, readable in any Optuna tool.
+# The user attributes that a study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
 IDENTITY, PLAN, HELD_OUT = "identity", "plan", "held_out"
 
@@ -31,7 +31,7 @@ Values = tuple[Measurement, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One trial. ``values`` and ``held_out`` follow the objectives; None where there is no score."""
+    """One trial. ``values`` and ``held_out`` are in the objectives' order; None without a score."""
 
     number: int
     state: str
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """All trials of a study, in order, and what the objectives are."""
+    """All trials of a study, in order, with the study's identity and ledger."""
 
     identity: Identity
     rows: Sequence[Row]
@@ -54,7 +54,7 @@ class Results:
 
     @property
     def database(self) -> Database:
-        """The database that the study is in."""
+        """The study's database."""
         return self.ledger.database
 
     @cached_property
@@ -69,12 +69,12 @@ class Results:
 
     @property
     def sampler(self) -> str:
-        """The sampler that the study uses, also where its plan leaves the choice."""
+        """The sampler that the study uses, also for ``sampler: auto``."""
         return str(self.identity["search"]["sampler"])
 
     @property
     def signs(self) -> tuple[int, ...]:
-        """The factors that turn objectives into losses: -1 where an objective is maximized."""
+        """The factors that turn objectives into losses: -1 for a maximized objective, else 1."""
         return tuple(goal.sign for goal in self.goals)
 
     @cached_property
@@ -88,12 +88,12 @@ class Results:
 
     @cached_property
     def eligible(self) -> list[Row]:
-        """The scored recipes within all bounds; all of them as long as none is."""
+        """The scored recipes within all bounds; all scored recipes if none is within all bounds."""
         return [row for row in self.scored if self.within_bounds(row)] or self.scored
 
     @cached_property
     def front(self) -> list[Row]:
-        """The eligible recipes that no other dominates, by falling first objective."""
+        """The non-dominated eligible recipes, best first objective first."""
         if not self.scored:
             return []
         chosen = [row for row, on in zip(self.eligible, pareto.front(self.losses()), strict=True) if on]
@@ -106,7 +106,7 @@ class Results:
         return list({row.recipe: row for row in rows}.values())
 
     def within_bounds(self, row: Row) -> bool:
-        """Whether a scored row keeps every objective's bound."""
+        """Whether a scored row is within every objective's bound."""
         assert row.values is not None
         measured = zip(self.goals, row.values, *self._parents, strict=True)
         missed = [violation(goal, m.value, [p.value for p in parents]) for goal, m, *parents in measured]
@@ -114,7 +114,7 @@ class Results:
 
     @cached_property
     def _parents(self) -> list[Values]:
-        """The values of the parents that were scored by themselves."""
+        """The values of the parents that were scored unmerged."""
         alone = {parent_label(name) for name in self.identity["parents"]}
         return [row.values for row in self.rows if row.seed in alone and row.values]
 
@@ -169,7 +169,7 @@ def open_results(database: Database, name: str | None = None) -> tuple[Plan, Res
 
 
 def open_stored(database: Database, name: str) -> tuple[Plan, Identity]:
-    """As ``open_results``, but the stored plan and identity alone: no trial and no score is read."""
+    """The stored plan and identity of a study. Raises as ``open_results``; reads no trial and no score."""
     plan, study = _open(database, name)
     return plan, study.user_attrs[IDENTITY]
 
@@ -187,10 +187,12 @@ def _open(database: Database, name: str | None) -> tuple[Plan, optuna.Study]:
             study_name=names[0], storage=storage, sampler=optuna.samplers.RandomSampler()
         )
     except KeyError as error:
-        raise StudyError(f"there is no study '{names[0]}' in the storage yet; run it first") from error
+        raise StudyError(f"the storage has no study '{names[0]}' yet; run it first") from error
     stored = study.user_attrs.get(PLAN)
     if stored is None or IDENTITY not in study.user_attrs:
-        raise StudyError(f"study '{names[0]}' was not begun by recipesearch, or its first run was cut short")
+        raise StudyError(
+            f"study '{names[0]}' is not one of recipesearch's, or its first run was interrupted; run it again"
+        )
     plan = read_plan({**stored, "storage": database.url}, stored["folder"], f"study '{names[0]}'")
     return plan, study
 
@@ -227,7 +229,7 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
 
 
 def stored_form(plan: Plan) -> dict[str, Any]:
-    """The plan as it is stored with its study: without the storage, whose URL may hold a password."""
+    """The plan as stored with its study: without the storage, whose URL may contain a password."""
     content: dict[str, Any] = json.loads(plan.model_dump_json(exclude={"storage"}))
     return content
 

@@ -1,4 +1,4 @@
-"""A study's database, and the lock that lets one process at a time run a study."""
+"""A study's database, and the lock that allows one process at a time to run a study."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from optuna.storages import RDBStorage
 from ..errors import StudyError
 
 _BUSY_SECONDS = 60
-_ALIVE_SECONDS = 60  # the lock's connection says nothing for days, which networks take for its end
+_ALIVE_SECONDS = 60  # networks drop idle connections, and the lock's connection may be idle for days
 _UNREACHABLE = (sa.exc.SQLAlchemyError, OSError, ImportError)
 
 
 class Database:
     """A study database by its URL (``sqlite:///FILE`` or ``postgresql+psycopg://...``), opened at first use.
 
-    Whoever works on a study opens its database once and hands it on. SQLite gets a write-ahead log: readers
-    never block the runner, and a killed process loses nothing committed (a power cut may lose the last
-    moments, which are then scored again).
+    Each command opens its database once and passes the object on. SQLite uses a write-ahead log: readers
+    never block the runner, and a killed process loses no committed data. A power cut may lose the last
+    commits; their recipes are scored again.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,14 +54,14 @@ class Database:
 
     @property
     def engine(self) -> sa.Engine:
-        """The connections of ``storage``, for our own tables."""
+        """The connections of ``storage``, for recipesearch's own tables."""
         return self.storage.engine
 
     def require_studies(self, table: str) -> None:
         """Raises StudyError unless the database exists and has ``table``, the last that a runner creates.
 
-        Looking must create nothing: not in a foreign database, nor beside a runner that is creating its
-        tables, which would then fail.
+        This check creates no tables: the database may belong to another program, and a runner that is
+        creating its tables at the same time would fail.
         """
         if self.file and not self.file.is_file():
             raise StudyError(f"there is no study database at {self.file} yet; run it first")
@@ -75,19 +75,21 @@ class Database:
             ) from error
         if not found:
             raise StudyError(
-                f"{_public(self.url)} holds no study of recipesearch yet; check the name, or run it first"
+                f"{_public(self.url)} has no study of recipesearch yet; check the name, or run it first"
             )
 
     @contextmanager
     def sole_runner(self, name: str) -> Iterator[None]:
-        """Holds a study for this process. The lock dies with the process, so no lock is ever stale.
+        """Locks a study for this process. The system releases the lock when the process ends.
 
-        Raises StudyError if another process holds the study: two runners would each take the other's running
-        trial for one that a crash left behind. Needs no table, and creates none.
+        Raises StudyError if another process has the lock: two runners would each treat the other's running
+        trial as interrupted. Uses no table.
         """
         with self._lock(name) as free:
             if not free:
-                raise StudyError(f"study '{name}' is being run by another process; wait for it, or stop it")
+                raise StudyError(
+                    f"study '{name}' is being run by another process; wait for that process or stop it"
+                )
             yield
 
     def _lock(self, name: str) -> AbstractContextManager[bool]:
@@ -135,13 +137,13 @@ def _sqlite_lock(file: Path, name: str) -> Iterator[bool]:
         free = _take(handle)
         yield free
     finally:
-        if free and not file.exists():  # a run that was refused leaves nothing
+        if free and not file.exists():  # the run failed before it created the database
             lock.unlink()
         os.close(handle)
 
 
 def _take(handle: int) -> bool:
-    """Locks a file, unless another process holds it, or has just removed it."""
+    """Locks a file. False if another process has the lock or has just removed the file."""
     with suppress(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(handle).st_nlink > 0
@@ -156,8 +158,8 @@ def _postgres_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
         try:
             yield free
         finally:
-            if free:  # the connection goes back to a pool, and would keep the lock
-                with suppress(sa.exc.DBAPIError):  # lost after hours of silence, and the lock with it
+            if free:  # the connection returns to a pool, which would keep the lock
+                with suppress(sa.exc.DBAPIError):  # a connection lost after idle hours has lost the lock too
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
 
 

@@ -1,8 +1,8 @@
-"""Study: ask, commit, tell. The ledger is the truth, Optuna the proposer.
+"""Study: ask, commit, tell. Optuna proposes recipes; the ledger stores their scores.
 
-A trial is asked for, its recipe scored, the ledger's row committed, and only then Optuna told. So whatever
-a kill interrupts is either finished from its row or scored again under its own number: a RUNNING trial
-keeps its genes and its generation.
+For each trial the scores are committed to the ledger before Optuna completes the trial. If a kill interrupts
+a trial, the next run completes it from the ledger or scores its recipe again under the same number: a RUNNING
+trial keeps its genes and its generation.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Candidate:
 
 
 class Study:
-    """A persistent study: created at its first run, resumed by every later one. Made by ``Study.open``."""
+    """A persistent study, created by its first run and resumed by later runs. Use ``Study.open``."""
 
     def __init__(self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger) -> None:
         self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
@@ -95,8 +95,8 @@ class Study:
     ) -> Self:
         """Creates the plan's study, or opens the stored one.
 
-        ``more_seeds`` follow the space's own; like those they count only when the study is created. Raises
-        PlanError if the stored study is another one than the plan describes.
+        ``more_seeds`` follow the space's own seeds. Seeds are used only when the study is created. Raises
+        PlanError if the stored study differs from the plan.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
@@ -112,14 +112,14 @@ class Study:
 
     @property
     def scored(self) -> int:
-        """How many different recipes of this study have a score."""
+        """The number of distinct scored recipes of this study."""
         return self._scored
 
     def ask(self) -> Candidate | None:
-        """The next recipe to score; None when ``search.trials`` recipes have been scored.
+        """The next recipe to score; None once ``search.trials`` recipes have been scored.
 
-        Answers repeats from the ledger on the way. Interrupted trials come first. Raises SpaceUsedUp if
-        the sampler proposes nothing new any more.
+        Interrupted trials come first. Repeats of scored recipes are completed from the ledger. Raises
+        SpaceUsedUp if the sampler proposes only repeats.
         """
         repeats = 0
         while repeats < _REPEATS_IN_A_ROW:
@@ -132,26 +132,26 @@ class Study:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
                 return Candidate(trial, recipe)
-            # New to this study, though another one in the database has scored it: that is progress.
+            # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
         raise SpaceUsedUp(
-            f"the last {_REPEATS_IN_A_ROW} recipes proposed were all scored before: the space seems used up "
+            f"the last {_REPEATS_IN_A_ROW} proposed recipes were all known already: the space seems used up "
             f"after {self._scored} recipes; lower search.trials, or widen the space under a new name"
         )
 
     def tell(self, candidate: Candidate, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Commits a candidate's scores to the ledger, then completes its trial with what stands there."""
+        """Commits a candidate's scores to the ledger, then completes its trial with the ledger's values."""
         digest = candidate.recipe.digest
         self.commit(candidate.recipe, scores, seconds)
         self._complete(candidate.trial, digest, self.ledger.metrics(digest, self._tasks))
 
     def commit(self, recipe: Recipe, scores: Sequence[TaskScore], seconds: Seconds) -> None:
-        """Commits a recipe's scores to the ledger, and nothing else: held-out ones, for instance."""
+        """Commits a recipe's scores, for instance held-out ones, to the ledger only."""
         text = to_yaml(recipe, lambda parent: parent.reference, {})
         self.ledger.commit(recipe.digest, text, scores, seconds)
 
     def results(self) -> Results:
-        """Everything known of the study's trials so far."""
+        """The results of all trials so far."""
         return read_results(self._study, self.ledger)
 
     def hold_out(self, goals: Sequence[Goal]) -> None:
@@ -159,7 +159,7 @@ class Study:
         self._study.set_user_attr(HELD_OUT, [goal.hash for goal in goals])
 
     def fail(self, candidate: Candidate, cause: str) -> None:
-        """Ends a candidate's trial without a score; the cause is kept with it."""
+        """Ends a candidate's trial without a score, and stores the cause with the trial."""
         self._known[candidate.recipe.digest] = None
         self._fail(candidate.trial, cause)
 
@@ -171,19 +171,19 @@ class Study:
         return None if self._scored >= self._plan.search.trials else self._study.ask()
 
     def _genome(self, trial: Trial) -> dict[str, Any]:
-        """Asks for every gene. A resumed trial keeps those it already has."""
+        """Asks for every gene. A resumed trial keeps the genes that it already has."""
         genome: dict[str, Any] = {}
         for name, gene in self._space.genes.items():
             if isinstance(gene, FloatDistribution):
                 genome[name] = trial.suggest_float(name, gene.low, gene.high, log=gene.log)
             elif isinstance(gene, CategoricalDistribution):
                 genome[name] = trial.suggest_categorical(name, gene.choices)
-        # Reading this gives a fully fixed trial (a seed) its generation, without which it never breeds.
+        # Reading this assigns a generation to a fully fixed trial (a seed); without one it is never a parent.
         _ = trial.relative_params
         return genome
 
     def _answered(self, trial: Trial, digest: str) -> bool:
-        """Ends the trial of a recipe that is already known; False if it has to be scored."""
+        """Ends the trial of a known recipe; False if the recipe has to be scored."""
         if digest in self._known and self._known[digest] is None:
             self._fail(trial, "repeat of a recipe that failed")
             return True
@@ -206,7 +206,7 @@ class Study:
         self._count(digest)
 
     def _as_one(self, values: Sequence[float]) -> float:
-        """The number that a scalarised study maximises."""
+        """The single value that a scalarised study maximises."""
         plan = self._scalarize
         assert plan is not None
         signs = np.array([-float(goal.sign) for goal in self.goals])
@@ -220,7 +220,7 @@ class Study:
         return [goal.of(metrics).value for goal in self.goals]
 
     def _note_parent(self, trial: Trial | FrozenTrial, values: Sequence[float]) -> None:
-        """Bounds may be relative to the parents. They are scored first, so what follows knows them all."""
+        """Keeps a parent's values for bounds relative to the parents, which are scored first."""
         if trial.user_attrs.get(SEED) in self._alone:
             self._parents.append(list(values))
 
@@ -241,7 +241,7 @@ class Study:
         return self._plan.search.scalarize
 
     def _load(self) -> None:
-        """Reads what earlier runs left: scored and failed recipes, and trials that a kill interrupted."""
+        """Reads the scored and failed recipes and the interrupted trials of earlier runs."""
         for trial in self._study.get_trials(deepcopy=False):
             digest = trial.user_attrs.get(RECIPE)
             if trial.state == TrialState.RUNNING:
@@ -267,17 +267,17 @@ def _directions(plan: Plan, goals: Sequence[Goal]) -> list[StudyDirection]:
 def _adopt(
     study: optuna.Study, plan: Plan, space: Space, identity: Identity, more_seeds: Sequence[Labelled]
 ) -> None:
-    """Claims a new study for this identity, with its seeds, or checks that the stored study is the same."""
+    """Stores identity and seeds in a new study, or checks that the stored study has this identity."""
     stored = study.user_attrs.get(IDENTITY)
     if stored is not None:
-        require_same(plan.name, stored, _as_begun(plan, identity, stored))
+        require_same(plan.name, stored, _with_stored_sampler(plan, identity, stored))
     elif any(SEED not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         raise StudyError(
-            f"the storage holds a study '{plan.name}' that recipesearch did not begin; "
+            f"the storage has a study '{plan.name}' that recipesearch did not create; "
             "give the plan another name"
         )
     else:
-        # A kill may have cut this short; seeds are queued before the first ask, so their number tells.
+        # An interrupted run may have queued some seeds; before the first ask all trials are seeds.
         queue = distinct(space, [*seeds(space), *more_seeds])
         for label, genome in queue[len(study.trials) :]:
             study.enqueue_trial(genome, user_attrs={SEED: label})
@@ -288,8 +288,8 @@ def _adopt(
     study.set_user_attr(PLAN, stored_form(plan))
 
 
-def _as_begun(plan: Plan, identity: Identity, stored: Identity) -> Identity:
-    """An ``auto`` study keeps the sampler that it began with, though another version might choose another."""
+def _with_stored_sampler(plan: Plan, identity: Identity, stored: Identity) -> Identity:
+    """The identity with the stored sampler for ``auto``, which another version might choose differently."""
     if plan.search.sampler != "auto":
         return identity
     return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}

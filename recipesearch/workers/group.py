@@ -1,4 +1,4 @@
-"""A process group of its own for one process of ours: started with an order, talked to, ended. Light."""
+"""A process group for one child process: start with an order, exchange messages, end. Light."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KILLED = Path("/proc/vmstat")
 
 
 class Group:
-    """A process that was given an order, in a group that ends with this process, however that ends.
+    """A child process in a group of its own, which ends when this process ends, even by a kill.
 
-    ``command`` starts it, with a socket's number as its last argument; the first message that it receives is
-    the order. What it prints is added to ``log``.
+    ``command`` starts the child, with a socket's file descriptor as its last argument. The first message to
+    the child is ``order``. The child's output is appended to ``log``.
     """
 
     def __init__(self, command: Sequence[str], order: object, log: Path) -> None:
@@ -62,15 +62,15 @@ class Group:
 
     @property
     def number(self) -> int:
-        """The process group's."""
+        """The number of the process group."""
         return self._guard.pid
 
     def record(self) -> None:
-        """Writes down, for whoever finds the remains, what the group holds now: its shared memory too."""
+        """Records the group and its shared memory, so that a later process can clean up after a kill."""
         write_record(self._records, self._guard.pid)
 
     def send(self, message: object) -> bool:
-        """False if the process has ended; listening to it then tells why."""
+        """Sends a message. False if the process has ended; ``receive`` then raises the cause."""
         with contextlib.suppress(OSError):
             self._channel.send(message)
             return True
@@ -86,7 +86,7 @@ class Group:
         raise MachineFault(hang)
 
     def close(self) -> None:
-        """Ends the process group, whatever state it is in, and what it holds."""
+        """Ends the process group in any state, and removes its shared memory."""
         self._channel.close()
         os.close(self._lifeline)  # the guard ends the group
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -99,7 +99,7 @@ class Group:
         try:
             status = self._guard.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            return "crash: the worker hung up but did not end"
+            return "crash: the worker closed its connection but did not end"
         number = -status if status < 0 else status - 128
         if number not in set(signal.Signals):
             return f"crash: the worker ended with exit code {status} ({self._last_words()})"
@@ -115,7 +115,7 @@ class Group:
 
 
 def _system_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started; 0 elsewhere."""
+    """The number of processes that Linux has killed since boot because memory ran out; 0 elsewhere."""
     with contextlib.suppress(OSError):
         for line in _KILLED.read_text().splitlines():
             if line.startswith("oom_kill "):

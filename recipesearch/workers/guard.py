@@ -1,11 +1,12 @@
-"""The guard: leads a worker's process group, and ends all of it when the supervisor is gone.
+"""The guard: leads a worker's process group, and ends the whole group when the supervisor ends.
 
     python -m recipesearch.workers.guard LIFELINE CHANNEL RECORDS COMMAND...
 
-``LIFELINE`` is the reading end of a pipe whose other end only the supervisor holds: it closes however that
-ends, by ``kill -9`` too. ``RECORDS`` is the folder with the group's record, which goes with the group. Exits
-as the worker did, with 128 + N if signal N ended it. Standard library only: it must stand before anything
-else does, and nothing that breaks a worker may break it.
+``LIFELINE`` is the reading end of a pipe whose other end only the supervisor has: the pipe closes when the
+supervisor ends, even by ``kill -9``. ``RECORDS`` is the folder with the group's record, which the guard
+removes with the group. Exits with the worker's exit code, or with 128 + N if signal N ended the worker.
+Standard library only: the guard must start before everything else, and nothing that breaks a worker may break
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from .remains import adopt_orphans, drop_record, end_group
 
-_ENDING = threading.Lock()  # the worker's end, which ending the group causes, must not cut that short
+# Killing the group ends the worker, and then main must not exit before the clean-up is complete.
+_ENDING = threading.Lock()
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     os.close(int(channel))
     threading.Thread(target=_watch, args=(lifeline, records), daemon=True).start()
     status = worker.wait()
-    _end(records, status if status >= 0 else 128 - status)  # with the worker's own children
+    _end(records, status if status >= 0 else 128 - status)  # also ends the worker's children
 
 
 def _watch(lifeline: int, records: Path) -> None:
@@ -40,7 +42,7 @@ def _watch(lifeline: int, records: Path) -> None:
 def _end(records: Path, status: int) -> None:
     with _ENDING:
         end_group(os.getpgrp(), spare=os.getpid())
-        drop_record(records, os.getpgrp())  # a worker that has just ended can show nothing
+        drop_record(records, os.getpgrp())  # an ended worker has no mappings; the record has
         os._exit(status)
 
 

@@ -52,11 +52,11 @@ class InstantWorker:
         return scores, Seconds(0.0, 0.0)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """Raises NotImplementedError: there is no model to mine."""
-        raise NotImplementedError("an instant worker has no model to mine")
+        """Raises NotImplementedError, because this worker has no model."""
+        raise NotImplementedError("an InstantWorker has no model to mine; use Worker or Supervised")
 
     def forget(self, digests: Sequence[str]) -> None:
-        """Does nothing: no models are built."""
+        """Does nothing: this worker builds no models."""
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +78,7 @@ class InstantWorker:
         return TaskScore(task, metrics, items)
 
     def _skill(self, recipe: Recipe, goal: Goal) -> float:
-        """From 0 to 1, at the goal's best shares."""
+        """A recipe's skill in a goal, from 0 to 1; 1 at the goal's best shares."""
         shares = parent_shares(recipe)
         # The fourth power sets goals apart: it moves their best shares away from the average.
         wanted = {parent: _unit(parent.digest, goal.name) ** 4 for parent in self._parents}
@@ -92,12 +92,12 @@ def _mean(values: Sequence[float]) -> Measurement:
 
 
 def _hashed(goals: Sequence[Goal]) -> tuple[Goal, ...]:
-    """Goals with a hash for each task: of the task's name, wherever its file would be."""
+    """Goals with task hashes that depend on the task's file name only, not on its folder."""
     names = [goal.task.rpartition("/")[2] for goal in goals]
     hashes = [hashlib.sha256(name.encode()).hexdigest()[:32] for name in names]
     return tuple(replace(goal, hash=task) for goal, task in zip(goals, hashes, strict=True))
 
 
 def _unit(*names: str) -> float:
-    """A number from 0 to 1 that follows from some names."""
+    """A number from 0 to 1 derived from names."""
     return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:6], "big") / 2**48

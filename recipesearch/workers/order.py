@@ -1,4 +1,4 @@
-"""What a worker is given at its start, and what it offers in return. Light: both travel between processes."""
+"""The order for a worker, and the interface of every worker. Light: orders are sent between processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Ready:
 
 
 class Scoring(Protocol):
-    """What a search needs of a worker, in this process or another."""
+    """The interface of a worker, in this process or another."""
 
     ready: Ready
 

@@ -1,6 +1,6 @@
-"""Ends process groups, and removes what dead workers left: processes and shared-memory segments.
+"""Ends process groups, and removes the processes and shared-memory segments of dead workers.
 
-Standard library only. Reads ``/proc``; where there is none (macOS) a group is killed as a whole, and
+Standard library only. Reads ``/proc``. Without ``/proc`` (macOS) a group is killed as a whole, and its
 segments are left to the system.
 """
 
@@ -20,16 +20,16 @@ from typing import Any
 
 from ..processes import alive, own_mark, stat
 
-MARK = "RECIPESEARCH_WORKER"  # in a worker's environment: who started it
+MARK = "RECIPESEARCH_WORKER"  # environment variable of a worker: the process that started it
 _PROC, _SHARED = Path("/proc"), "/dev/shm/"
-# As Python, torch, vLLM and NCCL name theirs: other files there are a user's, parents' weights perhaps.
+# The segment names of Python, torch, vLLM and NCCL. Other files there belong to users, perhaps as parents.
 _SEGMENT = re.compile(r"(psm_|sem\.|torch_|vllm|nccl-)[^/]*")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _GONE_SECONDS = 20.0
 
 
 def die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends; a process whose parent has ended, ends."""
+    """Makes Linux kill this process when its parent ends. Exits if the parent has ended already."""
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -37,14 +37,14 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans() -> None:
-    """Asks Linux to give this process, not init, the children of its descendants that end."""
+    """Makes this process, instead of init, the new parent of its descendants' orphaned children."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_group(group: int, spare: int | None = None) -> None:
-    """Kills every process of a group but ``spare``, waits for their end, removes their shared memory.
+    """Kills all processes of a group except ``spare``, waits for their end, and removes their shared memory.
 
-    A segment that another process still uses stays.
+    Segments that other processes still use stay.
     """
     if not _PROC.is_dir():
         if spare is None:
@@ -80,7 +80,8 @@ def shared_memory(processes: Iterable[int]) -> set[str]:
 
 
 def write_record(folder: Path, group: int) -> None:
-    """Notes a group and its segments for the day when supervisor and guard are both killed."""
+    """Records a group and its segments, so that the next start can clean up if supervisor and guard are both
+    killed."""
     record = _record(folder, group)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"group": group, "mark": own_mark(), "segments": sorted(group_memory(group))}
@@ -90,14 +91,14 @@ def write_record(folder: Path, group: int) -> None:
 
 
 def drop_record(folder: Path, group: int) -> None:
-    """Removes a group's record once it has ended, and the segments in it: a crashed worker shows none."""
+    """Removes an ended group's record, and the segments listed there: a crashed worker has no mappings."""
     record = _record(folder, group)
     _remove(_read(record).get("segments", ()))
     record.unlink(missing_ok=True)
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what the groups noted in ``folder`` left behind, if their supervisors are gone."""
+    """Ends the groups recorded in ``folder`` whose supervisors have ended, and removes their remains."""
     for record in folder.glob("*.json"):
         content = _read(record)
         if not content or alive(content["mark"]):
@@ -113,7 +114,7 @@ def _record(folder: Path, group: int) -> Path:
 
 
 def _read(record: Path) -> dict[str, Any]:
-    """A record's content; empty if there is none to read."""
+    """A record's content; empty if the record cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         content: dict[str, Any] = json.loads(record.read_text())
         return content
@@ -121,7 +122,7 @@ def _read(record: Path) -> dict[str, Any]:
 
 
 def _members(group: int, spare: int | None) -> list[int]:
-    """The group's living processes; zombies have ended and hold nothing."""
+    """The group's processes without zombies, which have released their memory."""
     found = []
     for entry in _PROC.glob("[0-9]*"):
         fields = stat(int(entry.name))
@@ -147,7 +148,7 @@ def _remove(segments: Iterable[str]) -> None:
 
 
 def _reap(group: int) -> None:
-    """Takes the exit status of the group's members, where they are this process's children."""
+    """Collects the exit status of those members of the group that are children of this process."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass

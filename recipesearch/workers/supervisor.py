@@ -1,4 +1,4 @@
-"""The supervisor's end of a worker process: deadlines, named causes, a new process after each loss. Light."""
+"""Supervises a worker process: deadlines, named causes of failure, a new process after each loss. Light."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _START_SECONDS = 3600.0
 
 
 class Supervised:
-    """A Worker in a process group of its own, started anew after each loss.
+    """A Worker in a process group of its own, restarted after each loss.
 
-    ``command`` starts the worker process. What it prints goes to ``log``.
+    ``command`` starts the worker process. Its output goes to ``log``.
     """
 
     ready: Ready
@@ -57,7 +57,7 @@ class Supervised:
         self._answer(("forget", digests))
 
     def close(self) -> None:
-        """Ends the process group, whatever state it is in, and what it holds."""
+        """Ends the process group in any state, and removes its shared memory."""
         group, self._group = self._group, None
         if group is not None:
             group.close()
@@ -78,10 +78,10 @@ class Supervised:
             ready = group.receive(_START_SECONDS, f"hang: not ready within {_START_SECONDS:.0f} s")
             if isinstance(ready, Exception):
                 raise ready
-            group.record()  # now with its segments
+            group.record()  # again: the started worker has shared memory
         except TrialFailed as failure:
             self.close()
-            raise StudyError(f"the worker does not start: {failure}") from failure
+            raise StudyError(f"the worker failed to start: {failure}") from failure
         except BaseException:
             self.close()
             raise
@@ -91,9 +91,11 @@ class Supervised:
         try:
             ready = self._start()
         except RecipeSearchError as error:
-            raise StudyError(f"a lost worker could not be replaced: {error}; then run again") from error
+            raise StudyError(f"a lost worker could not be replaced: {error}; fix it and run again") from error
         if ready != self.ready:
-            raise StudyError("a lost worker's replacement works under other conditions; run again")
+            raise StudyError(
+                "a lost worker's replacement reports other conditions (device, versions, tasks); run again"
+            )
         assert self._group is not None
         return self._group
 
@@ -102,7 +104,7 @@ class Supervised:
     def _answer(self, question: tuple[Any, ...], seconds: float | None = None) -> Any:
         group = self._group
         if group is not None and not group.send(question):
-            self.close()  # it ended while it had nothing to do
+            self.close()  # the process ended while it was idle
             group = None
         if group is None:
             group = self._start_again()

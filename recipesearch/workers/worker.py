@@ -1,4 +1,4 @@
-"""Worker: one engine and the tasks' requests, everything that outlives a candidate."""
+"""Worker: one engine and the tasks' requests, which are shared by all candidates."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Worker:
         """Loads a recipe's merge and scores the model on the goals' tasks, or on the held-out ones.
 
         Raises TrialFailed with the cause. Any other exception of a library becomes WorkerLost, or
-        MachineFault where memory ran out: the state of this process is then unknown. StudyError passes, since
-        it concerns every candidate.
+        MachineFault if memory ran out: the state of this process is then unknown. StudyError is passed on,
+        because it concerns every candidate.
         """
         begun = time.monotonic()
         with _named_causes():
@@ -74,7 +74,7 @@ class Worker:
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
         """Loads a recipe's merge and mines the model for preference pairs (see scoring/preferences.py).
 
-        Errors as ``score``, and PlanError or RefusedInput where the tasks give no pairs.
+        Raises as ``score``, and PlanError or RefusedInput if the tasks yield too few pairs.
         """
         with _named_causes():
             lm = self._engine.load(recipe)
@@ -104,7 +104,8 @@ class Worker:
 
 @contextmanager
 def _named_causes(refusals: bool = True) -> Iterator[None]:
-    """Turns what a candidate raises into TrialFailed; with ``refusals``, RefusedInput too."""
+    """Turns a library's exceptions into WorkerLost or MachineFault and, with ``refusals``, RefusedInput into
+    TrialFailed."""
     try:
         yield
     except (TrialFailed, StudyError):
@@ -131,7 +132,7 @@ def cause(error: Exception) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception reports that memory ran out: torch and the system only say so in words."""
+    """Whether an exception reports that memory ran out: torch and the system do so only in the message."""
     return isinstance(error, MemoryError) or any(words in _first_line(error).lower() for words in _NO_MEMORY)
 
 

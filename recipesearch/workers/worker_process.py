@@ -1,4 +1,4 @@
-"""A Worker as a process of its own: recipes come in, scores go out, over one socket.
+"""Runs a Worker in a process of its own: receives recipes and sends scores over one socket.
 
     python -m recipesearch.workers.worker_process CHANNEL
 
@@ -24,7 +24,7 @@ from .worker import Worker, cause
 
 
 def main() -> None:
-    """Serves one supervisor until it hangs up."""
+    """Serves one supervisor until it closes the connection."""
     die_with_parent()
     faulthandler.enable()  # a crash leaves its stack in the log
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -33,9 +33,9 @@ def main() -> None:
     try:
         worker = Worker(order)
     except Exception as error:
-        traceback.print_exc()  # first: the supervisor ends this process when it hears of it
+        traceback.print_exc()  # first: the supervisor kills this process when it receives the error
         known = isinstance(error, RecipeSearchError)
-        channel.send(error if known else StudyError(f"the worker does not start: {cause(error)}"))
+        channel.send(error if known else StudyError(f"the worker failed to start: {cause(error)}"))
         sys.exit(1)
     channel.send(worker.ready)
     with worker, contextlib.suppress(EOFError):

@@ -115,7 +115,7 @@ def test_a_second_run_changes_nothing_and_the_last_era_may_grow(make_plans: Make
 def test_an_era_is_closed_once_the_next_has_begun(make_plans: MakePlans, zoo: Path, tmp_path: Path) -> None:
     run_here(make_plans())
     for change in ({"search": {"trials": 9}}, {"space": {"weights": {"methods": ["linear", "slerp"]}}}):
-        with pytest.raises(PlanError, match="era 'weights' is closed since the next one has begun"):
+        with pytest.raises(PlanError, match="era 'weights' is closed because the next era has started"):
             run_here(make_plans(eras=(WEIGHTS | change, LAYERS)))
     # What may differ when a study is resumed may differ here: a parent's place, for instance.
     (tmp_path / "elsewhere").symlink_to(zoo / "math")
@@ -126,7 +126,7 @@ def test_an_era_is_closed_once_the_next_has_begun(make_plans: MakePlans, zoo: Pa
 def test_eras_are_added_at_the_end_only(make_plans: MakePlans) -> None:
     before = run_here(make_plans())
     between = LAYERS | {"name": "between"}
-    with pytest.raises(PlanError, match="era 'between' has not begun, and 'layers' after it has"):
+    with pytest.raises(PlanError, match="era 'between' has not started, but the later era 'layers' has"):
         run_here(make_plans(eras=(WEIGHTS | {"search": {"trials": 9}}, between, LAYERS)))
     assert history(run_here(make_plans())) == history(before), "nothing was run"
     last = LAYERS | {"name": "last", "search": {"trials": 5}}

@@ -164,7 +164,7 @@ def test_a_sweep_of_what_makes_no_other_mutant_is_refused(command: Command, stud
     """It would train one mutant twice."""
     done = command("mutate", study, "--trial", 2, "--sweep", "significance=0.01,0.05")
     assert done.code == 2
-    assert "--sweep significance: this setting does not change the training; known: kind, chosen" in done.err
+    assert "--sweep significance: not a training setting; known: kind, chosen" in done.err
 
 
 @pytest.mark.parametrize("sweep", ["learning_rate", "learning_rate="])

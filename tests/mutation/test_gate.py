@@ -110,7 +110,7 @@ def test_a_gain_that_may_be_luck_does_not():
     lucky = answers("sum", [0] * 40, [1] * 3 + [0] * 37)  # p = 1/8
     verdict = judge([SAME, lucky], 2, PLAN)
     assert not verdict.accepted
-    assert verdict.reason == "not better: sum 0.000 -> 0.075 (p 0.12, 40 items), wanted p < 0.025"
+    assert verdict.reason == "not better: sum 0.000 -> 0.075 (p 0.12, 40 items), requires p < 0.025"
 
 
 def test_the_significance_is_shared_out_among_the_objectives_and_not_the_watched_tasks():

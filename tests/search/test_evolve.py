@@ -460,7 +460,7 @@ def test_a_population_that_was_edited_is_refused(
     with pytest.raises(Interrupted):
         Calls(("score", 2)).evolve(make_plans())
     mutation = changes.pop("mutation", None)
-    with pytest.raises(PlanError, match=f"began with other {what}"):
+    with pytest.raises(PlanError, match=f"started with other {what}"):
         Calls(("score", 1)).evolve(make_plans(mutation, **changes))
 
 

@@ -56,7 +56,7 @@ def test_a_sweep_is_answered_from_the_ledger_the_second_time(
     ("pair", "method", "words"),
     [
         (("math", "nobody"), "linear", "no parent 'nobody'"),
-        (("math", "math"), "linear", "to itself"),
+        (("math", "math"), "linear", "needs two parents"),
         (("math", "lang"), "karcher", "no ratio to sweep"),
         (("math", "lang"), "ties", "needs a base"),
     ],

@@ -294,7 +294,7 @@ def test_a_study_of_the_same_name_by_another_tool_is_left_alone(make_paper_plan:
     plan = make_paper_plan()
     other = optuna.create_study(study_name=plan.name, storage=Database(plan.storage_url).storage)
     other.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
-    with pytest.raises(StudyError, match="did not begin"):
+    with pytest.raises(StudyError, match="did not create"):
         run_here(plan)
 
 

@@ -197,7 +197,7 @@ def test_a_crash_while_starting_stops_the_study(
     open_worker: OpenWorker, at_start: Callable[[str], object], end: str, cause: str
 ) -> None:
     at_start(end)
-    with pytest.raises(StudyError, match=f"^the worker does not start: crash: .*{cause}"):
+    with pytest.raises(StudyError, match=f"^the worker failed to start: crash: .*{cause}"):
         open_worker()
 
 
@@ -206,7 +206,7 @@ def test_a_worker_that_never_stands_stops_the_study(
 ) -> None:
     monkeypatch.setattr(supervisor, "_START_SECONDS", 1.0)
     at_start("signal SIGSTOP")
-    with pytest.raises(StudyError, match="does not start: hang: not ready within 1 s"):
+    with pytest.raises(StudyError, match="failed to start: hang: not ready within 1 s"):
         open_worker()
 
 
@@ -221,7 +221,7 @@ def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
         write_record(records, group)
 
     monkeypatch.setattr(group, "write_record", slowly)
-    with pytest.raises(StudyError, match="does not start: crash: the worker ended with exit code 1"):
+    with pytest.raises(StudyError, match="failed to start: crash: the worker ended with exit code 1"):
         Supervised(light_order(), ["/bin/false"])
 
 

@@ -85,7 +85,7 @@ def test_what_a_worker_says_on_purpose_at_its_start_arrives_as_it_is(open_proces
 def test_what_a_library_raises_at_the_start_stops_the_study_and_is_in_the_log(
     open_process: Open, cache: Path
 ) -> None:
-    with pytest.raises(errors.StudyError, match=r"^the worker does not start: ValueError: no rope$"):
+    with pytest.raises(errors.StudyError, match=r"^the worker failed to start: ValueError: no rope$"):
         open_process("raise ValueError('no rope' + chr(10) + 'and more')")
     assert "ValueError: no rope\nand more" in (cache / "logs" / "study.log").read_text()
 
