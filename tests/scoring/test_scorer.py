@@ -232,6 +232,34 @@ def test_a_score_with_a_chat_template_equals_lm_evals_own(name, chatty, task_fil
     assert score.items.keys() == plain_score.items.keys()
 
 
+class Says:
+    """A language model that gives the same few texts in turn, whatever the prompt."""
+
+    def __init__(self, tokenizer, *texts):
+        self.tokenizer, self.texts = tokenizer, texts
+
+    def generate_until(self, requests, disable_tqdm=True):
+        return [self.texts[place % len(self.texts)] for place in range(len(requests))]
+
+
+def test_the_length_of_an_answer_is_counted_in_tokens_before_any_filter(lm, task_file):
+    """One character of the zoo's is one token; the filter takes a digit out of each text, or nothing."""
+    scorer = Scorer(load_tasks([task_file("two filters", TASKS["two filters"])]), lm)
+    short, long = (
+        scorer.score(Says(lm.tokenizer, *texts))[0] for texts in (("", "A"), ("AB1", "1", "12AB", ""))
+    )
+    assert [item["response_length"] for item in short.items.values()] == [0, 1] * (FEW // 2)
+    assert [item["response_length"] for item in long.items.values()] == [3, 1, 4, 0] * (FEW // 4)
+    assert (short.metrics["response_length"].value, long.metrics["response_length"].value) == (0.5, 2)
+
+
+def test_the_length_of_several_answers_is_their_mean(lm, task_file):
+    scorer = Scorer(load_tasks([task_file("repeats", TASKS["repeats"])]), lm)
+    (score,) = scorer.score(Says(lm.tokenizer, "", "AB", "ABAB"))
+    assert score.metrics["response_length"].value == 2
+    assert {item["response_length"] for item in score.items.values()} == {2}
+
+
 # -- what is not a score
 
 
