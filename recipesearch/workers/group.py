@@ -102,16 +102,16 @@ class Group:
             return "crash: the worker closed its connection but did not end"
         number = -status if status < 0 else status - 128
         if number not in set(signal.Signals):
-            return f"crash: the worker ended with exit code {status} ({self._last_words()})"
+            return f"crash: the worker ended with exit code {status} ({self._last_log_line()})"
         name = signal.Signals(number).name
         if name == "SIGKILL" and _system_kills() > self._killed:
             return "out of memory: the system killed the worker (SIGKILL)"
         return f"crash: the worker was ended by {name} (log: {self.log})"
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = self.log.read_bytes()[self._log_start :].decode("utf-8", "replace").split("\n")
-        words = next((line.strip() for line in reversed(lines) if line.strip()), "no last words")
-        return f"{words[:200]}; log: {self.log}"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        return f"{last[:200]}; log: {self.log}"
 
 
 def _system_kills() -> int:

@@ -200,7 +200,7 @@ def test_diversity_says_in_words_that_a_search_has_converged(
     monkeypatch.setattr("recipesearch.analysis.generations.converged", lambda history: found)
     said = command("diversity", study).out
     assert "has converged, perhaps too early" in said
-    assert "5.0% of the items, of the first one on 40.0%" in said
+    assert "5.0% of the items, two of the first generation on 40.0%" in said
     assert json.loads(command("diversity", study, "--json").out)["converged"]["still"] == 3
 
 

@@ -275,7 +275,7 @@ def test_a_first_population_may_be_variants_that_other_settings_made(make_plans:
     ("variants", "problem"),
     [
         ({"x": {"of": "lamg"}}, "mutation.variants.x.of: .*did you mean 'lang'"),
-        ({"math": {"of": "lang"}}, "mutation.variants.math: a parent has that name"),
+        ({"math": {"of": "lang"}}, "mutation.variants.math: a parent has this name"),
         ({"x+y": {"of": "lang"}}, "use letters, digits"),
     ],
 )

@@ -70,9 +70,7 @@ def test_an_exit_code_comes_with_the_last_words_and_the_log(worker: Supervised, 
 
 def test_a_silent_end_is_not_explained_by_another_workers_words(worker: Supervised) -> None:
     fail(worker, "exit 3")
-    assert str(fail(worker, "silently 4")).startswith(
-        "crash: the worker ended with exit code 4 (no last words"
-    )
+    assert str(fail(worker, "silently 4")).startswith("crash: the worker ended with exit code 4 (no output")
 
 
 def test_a_kill_by_a_system_out_of_memory_is_named_so(
