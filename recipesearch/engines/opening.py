@@ -69,7 +69,7 @@ def choose_device(wanted: str) -> str:
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
         raise RefusedInput(
-            "torch sees no GPU here, and a CPU would give other bits: run on a machine with a GPU"
+            "torch finds no GPU here, and a CPU would give other bits: run on a machine with a GPU"
         )
     return ("cuda" if present else "cpu") if wanted == "auto" else wanted
 
