@@ -7,10 +7,9 @@ from typing import Any
 
 from optuna.distributions import distribution_to_json
 
-from ..parents.memory import need, weight_bytes
+from ..parents.memory import study_need, weight_bytes
 from ..parents.tokenizer_files import Settled
 from ..space.kinds import Space
-from .parents import in_memory
 from .preflight import Preflight
 
 # Measured on the demo's database: rows and their indexes.
@@ -25,7 +24,7 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     a run's progress line shows it after a few recipes.
     """
     plan = checked.plan
-    needed = need(*in_memory(plan, checked.parents.checkpoints))
+    needed = study_need(plan, checked.parents.checkpoints)
     eras = plan.mutation.eras if plan.mutation else 1
     recipes, growth = eras * plan.search.trials, plan.most_parents / len(checked.parents.checkpoints)
     return {

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from ..errors import RefusedInput
 from ..parents.headers import Checkpoint, read_checkpoint
 from ..parents.identify import identify, locate
-from ..parents.memory import require_memory
+from ..parents.memory import require_room
 from ..parents.shapes import shapes
 from ..parents.tokenizer_files import Settled
-from ..plan import FRONT, EnginePlan, Plan
+from ..plan import FRONT, Plan
 from ..recipe import Parent
 from .alignment import builder, settle_vocabulary, warn_of_other_tokens
 
@@ -78,14 +78,14 @@ def examine(plan: Plan, front: Mapping[str, Member], *, to_run: bool) -> Parents
     """
     located = _read_located(plan)
     if to_run:  # first: identifying reads every byte of every parent
-        require_memory(*in_memory(plan, located))
+        require_room(plan, located)
     found = {name: _examined(plan, name, front, located.get(name)) for name in plan.parents}
     settled = settle_vocabulary(plan, {name: known.parent for name, known in found.items()})
     parents = Parents(resized(found, settled.size) if settled else found, plan.donor, settled)
     if settled is None:
         warn_of_other_tokens(parents.checkpoints)
     if to_run and (settled or located.keys() < found.keys()):
-        require_memory(*in_memory(plan, parents.checkpoints))
+        require_room(plan, parents.checkpoints)
     return parents
 
 
@@ -95,20 +95,6 @@ def resized(parents: Mapping[str, KnownParent], vocabulary: int) -> dict[str, Kn
         name: replace(known, checkpoint=known.checkpoint.with_vocabulary(vocabulary))
         for name, known in parents.items()
     }
-
-
-def in_memory(
-    plan: Plan, checkpoints: Mapping[str, Checkpoint]
-) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None, int]:
-    """The arguments of ``memory.need``.
-
-    They are the parents (the donor first), the engine, the deepest live model of a layer space, and the
-    maximum number of parents of a study that breeds.
-    """
-    parents = [checkpoints[name] for name in plan.donor_first if name in checkpoints]
-    deepest = plan.space.layers.depth[1] if plan.space.layers else 0
-    live = parents[0].with_depth(deepest) if parents and deepest else None
-    return parents, plan.engine, live, plan.most_parents if plan.evolves else 0
 
 
 def _read_located(plan: Plan) -> dict[str, Checkpoint]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plan import Plan
 from ..recipe import Parent, Recipe, Slice, Source, freeze
-from ..recipe.hosting import deep
+from ..recipe.hosting import padded
 from ..workers.order import WorkerOrder
 from .parents import Parents
 from .preflight import Preflight
@@ -34,8 +34,8 @@ def live_donor(plan: Plan, parents: Parents) -> Parent:
     donor = parents.by_name[parents.donor]
     if plan.space.layers and plan.engine.traits.fixed_depth:
         checkpoint, depth = donor.checkpoint, plan.space.layers.depth[1]
-        padded = deep(donor.parent, checkpoint.layers, depth, checkpoint.architecture, plan.engine.dtype)
-        return Parent(padded.digest, padded)
+        filled = padded(donor.parent, checkpoint.layers, depth, checkpoint.architecture, plan.engine.dtype)
+        return Parent(filled.digest, filled)
     if parents.vocabulary is None:
         return donor.parent
     sources = tuple(

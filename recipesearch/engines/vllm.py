@@ -66,7 +66,7 @@ class VllmEngine:
             self._donor = donor.source  # merged from the parents in memory, without tensors of its own
         self._swaps = 0
         self._lm = self._as_lm(folders[donor])
-        self.sing()
+        self.self_test()
 
     @property
     def lm(self) -> LM:
@@ -83,13 +83,13 @@ class VllmEngine:
         is then a mixture, but the next load is not affected.
         """
         if self._swaps >= CANARY_EVERY:
-            self.sing()
+            self.self_test()
         self._swap_in(recipe)
         self._swaps += 1
         self._require_finite_answer()
         return self._lm
 
-    def sing(self) -> float:
+    def self_test(self) -> float:
         """The canary self-test: loads the donor and compares its log-probabilities with transformers'.
 
         Returns their mean absolute difference. Raises StudyError if it exceeds the tolerance: then no score

@@ -149,11 +149,14 @@ def _require_plain(reference: str, folder: Path) -> None:
 
     mergekit reads these signs as revision and adapter, in its YAML too.
     """
-    path = resolve(reference.partition("+")[0]) or _local(reference, folder)
-    if path.exists() and any(sign in str(path) for sign in "@+"):
-        raise RefusedInput(
-            f"{path}: mergekit reads '@' and '+' in a path as revision and adapter; rename or link the folder"
-        )
+    model, _, adapter = reference.partition("+")
+    paths = [resolve(model) or _local(model, folder), *([_local(adapter, folder)] if adapter else [])]
+    for path in [_local(reference, folder), *paths]:
+        if path.exists() and any(sign in str(path) for sign in "@+"):
+            raise RefusedInput(
+                f"{path}: mergekit reads '@' and '+' in a path as revision and adapter; "
+                "rename or link the folder"
+            )
 
 
 def _local(reference: str, folder: Path) -> Path:

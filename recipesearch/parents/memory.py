@@ -8,19 +8,14 @@ out of memory. All sizes are in bytes.
 from __future__ import annotations
 
 import math
-import os
-import re
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import RefusedInput
-from ..plan import EnginePlan
+from ..plan import EnginePlan, Plan
 from .headers import Checkpoint
-
-PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+from .machine import available, resolved
 
 _GIB = 1 << 30
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -30,9 +25,6 @@ _CACHE_LIMIT = 4 * _GIB
 # Shares of a GPU: vLLM's default, and the least with which vLLM is worth starting.
 _MOST_OF_A_GPU, _LEAST_OF_A_GPU = 0.92, 0.1
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-# Files of a cgroup: its limit and its use; and the prefix of lines in memory.stat that include its children.
-_CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-_CGROUP_2 = ("memory.max", "memory.current", "")
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ def require_memory(
     Nothing is rejected if the available memory cannot be determined.
     """
     needed = need(checkpoints, engine, live, places)
-    device = _resolved(engine.device)
+    device = resolved(engine.device)
     parents = needed.parents - (needed.mapped if device == "cpu" else 0)
     required = parents + needed.model + needed.cache
     room = available(device, _ranks(engine))
@@ -81,6 +73,16 @@ def require_memory(
         f"{_gib(needed.model)}, KV cache {_gib(needed.cache)}), but only {_gib(room)} are available; "
         f"try {' or '.join(step for step, helps in steps.items() if helps)}"
     )
+
+
+def study_need(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Need:
+    """What a plan's study keeps in memory, over parents with these checkpoints, by name."""
+    return need(*_arguments(plan, checkpoints))
+
+
+def require_room(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Need:
+    """As ``study_need``. Raises RefusedInput if this machine has less memory available."""
+    return require_memory(*_arguments(plan, checkpoints))
 
 
 def need(
@@ -153,13 +155,15 @@ def gpu_share(parents: int, total: int) -> float:
     return share
 
 
-def available(device: str, ranks: int = 1) -> int | None:
-    """The bytes available now on ``cpu``, ``cuda`` or ``auto``; None if that cannot be determined.
-
-    On a CPU this is the minimum over the system and the process's cgroups, and cached files count as free. On
-    GPUs it is the free memory of the ``ranks`` GPUs with the most free memory.
-    """
-    return _left_on_cpu() if _resolved(device) == "cpu" else _left_on_gpus(ranks)
+def _arguments(
+    plan: Plan, checkpoints: Mapping[str, Checkpoint]
+) -> tuple[list[Checkpoint], EnginePlan, Checkpoint | None, int]:
+    """The arguments of ``need``: the parents, the donor first; the engine; the largest live model, if it is
+    deeper than every parent; the places for parents, if the study breeds."""
+    parents = [checkpoints[name] for name in plan.donor_first if name in checkpoints]
+    deepest = plan.space.layers.depth[1] if plan.space.layers else 0
+    live = parents[0].with_depth(deepest) if parents and deepest else None
+    return parents, plan.engine, live, plan.most_parents if plan.evolves else 0
 
 
 def _cache_bytes(config: Mapping[str, Any], engine: EnginePlan) -> int:
@@ -210,72 +214,3 @@ def _known(config: Mapping[str, Any], name: str) -> int:
 
 def _gib(size: int) -> str:
     return f"{size / _GIB:.1f} GiB"
-
-
-# -- what the machine has
-
-
-def _resolved(device: str) -> str:
-    """``auto`` becomes ``cuda`` if nvidia-smi shows a GPU, else ``cpu``."""
-    if device != "auto":
-        return device
-    return "cuda" if _free_on_gpus() else "cpu"
-
-
-def _left_on_gpus(ranks: int) -> int | None:
-    free = _free_on_gpus()
-    if not free or not all(size.isdigit() for size in free):
-        return None
-    return sum(sorted(int(size) << 20 for size in free)[-ranks:])
-
-
-def _free_on_gpus() -> list[str]:
-    """The free MiB of each GPU visible to torch, as nvidia-smi prints it, which may not be a number."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible == "":
-        return []
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    query += ["-i", visible] if visible else []
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.splitlines() if line.strip()]
-
-
-def _left_on_cpu() -> int | None:
-    system = re.search(r"^MemAvailable:\s+(\d+) kB", _text(PROC / "meminfo"), re.MULTILINE)
-    return min([int(system[1]) << 10, *_left_in_cgroups()]) if system else None
-
-
-def _left_in_cgroups() -> Iterator[int]:
-    """The bytes that each limited cgroup of this process still allows.
-
-    Includes the process's own cgroup and all its ancestors, because a limit applies to everything below. In a
-    container the process's own cgroup may only be visible as the root of the tree, whatever its path.
-    """
-    for line in _text(PROC / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root, names = (CGROUPS / "memory", _CGROUP_1) if controllers else (CGROUPS, _CGROUP_2)
-        place = PurePosixPath(path.lstrip("/"))
-        for folder in (place, *place.parents):
-            yield from _left_in(root / folder, *names)
-
-
-def _left_in(cgroup: Path, limit: str, use: str, below: str) -> Iterator[int]:
-    """The bytes left in a cgroup; nothing if the cgroup has no limit."""
-    allowed, used = _text(cgroup / limit).strip(), _text(cgroup / use).strip()
-    if allowed.isdigit() and used.isdigit():
-        # Cached files count as used until the memory is needed.
-        cached = re.findall(rf"^{below}(?:in)?active_file (\d+)", _text(cgroup / "memory.stat"), re.MULTILINE)
-        yield max(0, int(allowed) - int(used) + sum(map(int, cached)))
-
-
-def _text(path: Path) -> str:
-    """A file's text; empty if the file cannot be read."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -39,7 +39,7 @@ def hosted(recipe: Recipe, depth: int, architecture: str) -> Recipe:
     return replace(recipe, slices=(*recipe.slices, *[padding] * (depth - len(path)), end))
 
 
-def deep(parent: Parent, layers: int, depth: int, architecture: str, dtype: str) -> Recipe:
+def padded(parent: Parent, layers: int, depth: int, architecture: str, dtype: str) -> Recipe:
     """One parent of ``layers`` layers, cut or padded to ``depth`` for an engine of fixed depth."""
     source = Source(parent, (0, min(layers, depth)))
     whole = Recipe("passthrough", (Slice((source,)),), parent, dtype=dtype)

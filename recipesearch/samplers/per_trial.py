@@ -112,7 +112,9 @@ class PerTrialSampler(BaseSampler):
 
         Applied when the proposed genome expresses a known recipe.
         """
-        active = sorted(self._known.active(genome))
+        active = [name for name in sorted(self._known.active(genome)) if not self._genes[name].single()]
+        if not active:  # the genome is the only one there is
+            return dict(genome)
         chance = np.random.default_rng(self._seed(trial.number, attempt, "mutate"))
         name = active[int(chance.integers(len(active)))]
         gene = self._genes[name]

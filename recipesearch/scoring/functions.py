@@ -86,7 +86,12 @@ def load_function(spec: str) -> LoadedFunction:
     function = getattr(module, name, None)
     if not callable(function):
         raise PlanError(f"objective '{name}': {place} has no function of that name")
-    source = inspect.getsource(module) if module.__file__ else place
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError) as error:  # a compiled module's behaviour could change without a trace
+        raise PlanError(
+            f"objective '{name}': {place} has no source file; wrap the function in a .py file"
+        ) from error
     return LoadedFunction(spec, function, hashlib.sha256(f"{name}\n{source}".encode()).hexdigest()[:32])
 
 

@@ -302,7 +302,7 @@ def test_a_merge_of_more_or_fewer_layers_is_refused(engine, family, average, ans
 
 def test_the_canary_hears_that_vllm_is_what_transformers_says(engine, family, average, answers):
     good = answers(engine.load(average(family)))
-    assert engine.sing() < 1e-5
+    assert engine.self_test() < 1e-5
     assert answers(engine.lm) != good  # it is the donor now
     assert answers(engine.load(average(family))) == good
 
@@ -310,13 +310,13 @@ def test_the_canary_hears_that_vllm_is_what_transformers_says(engine, family, av
 def test_another_answer_than_transformers_stops_the_study(engine, monkeypatch):
     monkeypatch.setattr(engine._canary, "_expected", engine._canary._expected + 1)
     with pytest.raises(StudyError, match=r"vLLM and transformers disagree .* by 1 on average"):
-        engine.sing()
+        engine.self_test()
 
 
 def test_an_answer_that_is_no_number_stops_the_study(engine, monkeypatch):
     monkeypatch.setattr(engine._canary, "_expected", engine._canary._expected * float("nan"))
     with pytest.raises(StudyError, match="disagree"):
-        engine.sing()
+        engine.self_test()
 
 
 def test_an_engine_with_other_weights_than_its_donors_does_not_open(open_vllm, family, monkeypatch):
@@ -328,9 +328,9 @@ def test_an_engine_with_other_weights_than_its_donors_does_not_open(open_vllm, f
 def test_the_canary_is_asked_again_now_and_then(engine, family, average, answers, monkeypatch):
     """Else a drift of the live engine would spoil a whole study. The recipe is loaded after it."""
     monkeypatch.setattr(engine_module, "CANARY_EVERY", 2)
-    engine.sing()
-    sing, songs = engine.sing, []
-    monkeypatch.setattr(engine, "sing", lambda: songs.append(len(heard)) or sing())
+    engine.self_test()
+    sing, songs = engine.self_test, []
+    monkeypatch.setattr(engine, "self_test", lambda: songs.append(len(heard)) or sing())
     heard = []
     for _ in range(6):
         heard.append(answers(engine.load(average(family))))

@@ -46,7 +46,7 @@ def test_paths_of_depth_2_to_8_answer_as_in_transformers(make_plan, paths, answe
         assert furthest(ours, theirs) < 1e-4
         assert ours.texts == theirs.texts
     assert ours == first, "A, all others, A: the same answers"
-    assert engine.sing() < 1e-4
+    assert engine.self_test() < 1e-4
     too_deep = Recipe("passthrough", paths[-1].slices * 2, parents[0], dtype="float32")
     with pytest.raises(RefusedInput, match="has 8 layers, too few for the recipe's 16"):
         engine.load(too_deep)

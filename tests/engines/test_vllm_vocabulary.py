@@ -59,6 +59,6 @@ def test_the_canary_sings_in_the_merged_vocabulary(plan: Any, ask: Any) -> None:
     texts = [("12+34=", "46$"), ("é<|im_start|>ü", "ß"), ("@90^12=", "new")]
     answers = [[value for value, _ in ask(engine.load(recipe), "loglikelihood", texts)] for engine in engines]
     assert answers[0] == pytest.approx(answers[1], abs=1e-4)
-    assert engines[0].sing() < 1e-4  # type: ignore[attr-defined]
+    assert engines[0].self_test() < 1e-4  # type: ignore[attr-defined]
     for engine in engines:
         engine.close()

@@ -256,3 +256,13 @@ def test_a_folder_that_is_no_adapter_is_refused(name, copy, adapter, tmp_path):
     (adapter / name).unlink()
     with pytest.raises(RefusedInput, match="not an adapter folder"):
         identify("copy+adapter", tmp_path)
+
+
+def test_signs_that_mergekit_reads_otherwise_are_refused_with_an_adapter_too(random_llama, tmp_path) -> None:
+    plain = Path(str(random_llama(0).source))
+    shutil.copytree(plain, tmp_path / "a@b" / "model")
+    for folder in (tmp_path / "a@b" / "adapter", tmp_path / "adapter"):
+        folder.mkdir()
+    for reference in (f"{tmp_path}/a@b/model+{tmp_path}/adapter", f"{plain}+{tmp_path}/a@b/adapter"):
+        with pytest.raises(RefusedInput, match="in a path as revision and adapter"):
+            identify(reference, tmp_path)

@@ -14,11 +14,12 @@ from recipesearch import cli
 from recipesearch.checking.estimate import estimate
 from recipesearch.checking.preflight import preflight
 from recipesearch.errors import RefusedInput
+from recipesearch.parents import machine as machine_module
 from recipesearch.parents import memory
 from recipesearch.parents.headers import Checkpoint, TensorHeader, read_checkpoint
 from recipesearch.parents.identify import locate
+from recipesearch.parents.machine import available
 from recipesearch.parents.memory import (
-    available,
     cache_bytes_per_token,
     default_cache_bytes,
     gpu_share,
@@ -170,8 +171,8 @@ def test_the_first_parent_gives_the_sequences_length() -> None:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """A function that writes a file of a made-up machine with 1000 KiB available; it has no GPU."""
-    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine_module, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(machine_module, "CGROUPS", tmp_path / "cgroup")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
     def write(name: str, text: str) -> None:

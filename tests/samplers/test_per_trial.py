@@ -191,3 +191,14 @@ def test_a_sampler_that_has_converged_still_finds_new_recipes(sampler: str) -> N
         tried.add(digest(trial.params))
         study.tell(trial.number, sum((value - 0.7) ** 2 for value in trial.params.values()))
     assert len(tried) > 155
+
+
+def test_a_gene_of_one_choice_is_never_the_one_to_change() -> None:
+    genes = {"only": CategoricalDistribution(("a",)), "w": FloatDistribution(0.0, 1.5)}
+    repeated = Known(lambda genome: True, set)
+    study = optuna.create_study(
+        sampler=PerTrialSampler("random", SearchPlan(seed=1), genes, {"w": 0.5}, repeated)
+    )
+    genomes = [study.ask(genes).params for _ in range(5)]
+    assert {genome["only"] for genome in genomes} == {"a"}
+    assert len({genome["w"] for genome in genomes}) == 5

@@ -162,3 +162,10 @@ def test_a_held_out_function_is_written_as_the_searched_one(
     assert row.values is not None
     assert row.held_out is not None
     assert (row.values[0].value, row.held_out[0].value) == (0.5, 0.75)
+
+
+@pytest.mark.parametrize("spec", ["python:math:sqrt", "python:sys:exit"])
+def test_a_function_without_source_is_a_plan_error(spec: str) -> None:
+    """A study is kept apart from others by the functions' source."""
+    with pytest.raises(PlanError, match="has no source file; wrap the function"):
+        load_function(spec)
