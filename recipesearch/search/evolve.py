@@ -27,8 +27,8 @@ from ..study.storage import Database
 from ..workers.order import OpenWorker, Scoring
 from ..workers.supervisor import Supervised
 from .elites import mutations
-from .finished import finished
 from .population import first_era, next_era, require_same_population
+from .remaining import finished
 from .run import Observer, Session, open_session
 
 _LOG = logging.getLogger("recipesearch")

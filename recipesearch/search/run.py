@@ -27,7 +27,7 @@ from ..study.storage import Database
 from ..study.study import Study
 from ..workers.order import OpenWorker, Scoring
 from ..workers.supervisor import Supervised
-from .finished import finished
+from .remaining import finished
 
 _LOG = logging.getLogger("recipesearch")
 _WINDOW = 20  # number of last candidates over which failures are counted

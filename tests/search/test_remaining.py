@@ -13,7 +13,7 @@ from recipesearch.checking.preflight import preflight
 from recipesearch.errors import PlanError, TrialFailed
 from recipesearch.plan import Plan
 from recipesearch.search import run as search
-from recipesearch.search.finished import finished
+from recipesearch.search.remaining import finished
 from recipesearch.study.storage import Database
 from recipesearch.workers.order import WorkerOrder
 from recipesearch.workers.worker import Worker
