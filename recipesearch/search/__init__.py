@@ -1,7 +1,7 @@
 """Search: runs studies.
 
 run.py          one study, or its eras one after the other: the loop of asking, scoring and telling
-finished.py     whether a study has anything left to do
+remaining.py    whether a study has anything left to do
 evolve.py       eras with mutations between them
 elites.py       the recipes that an era passes on, and the rule that chose each
 population.py   the next era's parents

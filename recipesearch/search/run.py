@@ -1,6 +1,6 @@
 """Runs a study: propose a recipe, score it, commit the scores; then score the front on held-out items.
 
-The loop is ``Session._score_candidates``. A session contains the checked plan, the study in the database and a worker.
+The loop is ``Session._score_candidates``. A session contains the checked plan, the study and a worker.
 ``run`` opens one session; evolve.py opens one for each era, and also mines preference pairs with its worker.
 """
 
