@@ -64,20 +64,17 @@ def test_the_base_policy_is_mergekits(method, spec):
         assert all(p.scope == ParameterScope.NON_BASE for p in spec.input_parameters)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 6])
-@pytest.mark.parametrize("baseless", [True, False])
-def test_the_number_of_parents_is_mergekits(count, baseless, method, spec):
-    if baseless and method.base != "optional":
-        return
-    apart = method.base == "required" or (method.base == "optional" and not baseless)
-    ids = list(range(count + apart))
-    allowed = method.fewest <= count <= (method.most or count)
-    base = None if method.base == "ignored" or baseless else 0
-    if allowed:
-        spec.contract.validate_ids(ids, base)
-    elif method.name != "multislerp":  # takes one alone, and gives it back
-        with pytest.raises(ValueError, match=r".+"):
-            spec.contract.validate_ids(ids, base)
+def test_the_number_of_parents_is_mergekits(method, spec):
+    for baseless in (True, False) if method.base == "optional" else (False,):
+        apart = method.base == "required" or (method.base == "optional" and not baseless)
+        base = None if method.base == "ignored" or baseless else 0
+        for count in (1, 2, 3, 6):
+            ids = list(range(count + apart))
+            if method.fewest <= count <= (method.most or count):
+                spec.contract.validate_ids(ids, base)
+            elif method.name != "multislerp":  # takes one alone, and returns it
+                with pytest.raises(ValueError, match=r".+"):
+                    spec.contract.validate_ids(ids, base)
 
 
 def test_parameters_that_share_a_gene_are_searched_alike():
