@@ -1,5 +1,6 @@
 """Worker: what a candidate may do to it, and what it says about itself."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,18 @@ def test_what_a_library_raises_while_mining_costs_the_process(
             patch.setattr(*method, raising(MemoryError()))
             with pytest.raises(MachineFault, match="out of memory"):
                 worker.mine(recipe, ["task"], WANTED)
+
+
+def test_the_chat_template_is_applied_to_the_prompts(make_plan: MakePlan, zoo: Path, tmp_path: Path) -> None:
+    """And is a condition of the scores."""
+    for name in ("math", "lang"):
+        shutil.copytree(zoo / name, tmp_path / name)
+        template = "{% for message in messages %}#{{ message['content'] }}{% endfor %}"
+        (tmp_path / name / "chat_template.jinja").write_text(template)
+    prompts = {}
+    for applied in (False, True):
+        parents = {name: str(tmp_path / name) for name in ("math", "lang")}
+        worker, _ = stand(make_plan(parents=parents, engine=ENGINE | {"chat_template": applied}))
+        prompts[applied] = [i.args[0] for form in worker._scorers[False]._forms for i in form.instances]
+        assert worker.ready.conditions.chat_template is applied
+    assert prompts[True] == [f"#{prompt}" for prompt in prompts[False]]
