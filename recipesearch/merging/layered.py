@@ -91,7 +91,8 @@ def require_movable(configs: Mapping[str, Mapping[str, Any]], *, in_place: bool)
             if ours != theirs:
                 raise RefusedInput(
                     f"parents '{first_name}' and '{name}' have different {key} ({ours} and {theirs}), which "
-                    "their layers were trained with: layers of both cannot follow each other"
+                    "their layers were trained with: layers of both cannot follow each other; use parents "
+                    "with equal settings"
                 )
     for key in PER_LAYER if in_place else ():
         kinds = {str(kind) for config in read.values() for kind in getattr(config, key, None) or ()}
@@ -109,7 +110,7 @@ def typed_config(raw: Mapping[str, Any], whose: str) -> PretrainedConfig:
     """
     kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
-        raise RefusedInput(f"{whose}: transformers knows no model type '{kind}'")
+        raise RefusedInput(f"{whose}: transformers knows no model type '{kind}'; use another model")
     try:
         config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(dict(raw))
     except Exception as error:  # each config class validates its values and may raise anything

@@ -35,7 +35,9 @@ def settle(tokenizer: Tokenizer, folders: Sequence[Path]) -> Settled:
             _build(tokenizer, folders, target)
         except OSError as error:
             if not target.exists():  # else another process was faster, and its folder is identical
-                raise StudyError(f"cannot write {target}: {error.strerror or error}") from error
+                raise StudyError(
+                    f"cannot write {target}: {error.strerror or error}; free some space"
+                ) from error
     facts = json.loads((target / _FACTS).read_text("utf-8"))
     step = tokenizer.pad_to_multiple_of or 1
     auto = tokenizer.chat_template == "auto"

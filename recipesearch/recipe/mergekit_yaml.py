@@ -253,7 +253,7 @@ def _read_tokenizer(
     source: Any = raw.get("source", "union")
     if source not in ("union", "base"):
         if identify_tokenizer is None:
-            raise PlanError(f"the tokenizer's source '{source}' is neither union nor base")
+            raise PlanError(f"the tokenizer's source '{source}' is neither union nor base; use one of them")
         source = identify_tokenizer(source)
     tokens = ((str(text), _read_row(text, row, identify)) for text, row in (raw.get("tokens") or {}).items())
     return Tokenizer(source, tuple(tokens), raw.get("pad_to_multiple_of"), config.get("chat_template"))

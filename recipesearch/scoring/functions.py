@@ -82,7 +82,9 @@ def load_function(spec: str) -> LoadedFunction:
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # the module's own code may raise anything
-        raise PlanError(f"objective '{name}': {place} cannot be imported ({error})") from error
+        raise PlanError(
+            f"objective '{name}': {place} cannot be imported ({error}); check the module or its path"
+        ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise PlanError(f"objective '{name}': {place} has no function of that name")
