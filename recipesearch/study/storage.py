@@ -138,7 +138,7 @@ def _sqlite_lock(file: Path, name: str) -> Iterator[bool]:
         yield free
     finally:
         if free and not file.exists():  # the run failed before it created the database
-            lock.unlink()
+            lock.unlink(missing_ok=True)
         os.close(handle)
 
 
