@@ -40,14 +40,16 @@ def main() -> None:
     found = [
         _seconds(path.resolve(), arguments.repeats, arguments.no_bytecode) for path in arguments.checkouts
     ]
-    print(table_head("command", [path.name for path in arguments.checkouts]))
+    print(table_head("command", *(path.name for path in arguments.checkouts)))
     for name in found[0]:
-        print(table_row(name, [f"{one[name]:.1f} s" for one in found]))
+        print(table_row(name, *(f"{one[name]:.1f} s" for one in found)))
 
 
 def _seconds(checkout: Path, repeats: int, no_bytecode: bool) -> dict[str, float]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPATH": str(checkout)} | ({"PYTHONDONTWRITEBYTECODE": "1"} if no_bytecode else {})
+    environment["PYTHONPATH"] = str(checkout)
+    if no_bytecode:  # none is written, and none is found in a folder that does not exist
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(checkout / "absent")}
     python = [str(checkout / ".venv/bin/python"), "-m", "recipesearch"]
     with tempfile.TemporaryDirectory() as name:
         study = Path(name) / "demo.yaml"
