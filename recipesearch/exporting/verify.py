@@ -145,7 +145,7 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     model = identify(str(rebuilt), rebuilt)
     with closing(open_engine(plan, (), model)) as engine:
         unique = list({task.hash: task for task in tasks}.values())
-        scorer = Scorer(unique, engine.lm, bool(provenance["chat_template"]))
+        scorer = Scorer(unique, engine.lm, bool(provenance.get("chat_template", False)))
         alone = Recipe("passthrough", (Slice((Source(model),)),), model)
         given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)))
     measured = {score.task_hash: score.metrics for score in given}

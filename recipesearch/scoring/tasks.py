@@ -98,13 +98,6 @@ def _is_function(spec: str) -> bool:
     return spec.startswith(FUNCTION)
 
 
-def find_entry(spec: str) -> Path:
-    """The file of a task. Raises PlanError for an unknown task or a group."""
-    manager = _manager(registered=not _is_path(spec))
-    _require_one(manager, spec)
-    return Path(spec if _is_path(spec) else manager.task_index[spec].yaml_path)
-
-
 def _require_one(manager: Any, spec: str) -> None:
     """Raises PlanError unless the name or path is that of one task."""
     if _is_path(spec) and not Path(spec).exists():

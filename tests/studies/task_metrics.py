@@ -1,5 +1,6 @@
 """The metrics that a task's YAML file names: a study file is checked without the tasks' data."""
 
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
@@ -7,7 +8,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from recipesearch.score import FUNCTION, MODEL, RESPONSE_LENGTH, Goal
 from recipesearch.scoring.functions import LoadedModel, load_function
-from recipesearch.scoring.tasks import find_entry
+from recipesearch.scoring.tasks import _manager, _require_one
 
 
 def require_metric(goal: Goal) -> None:
@@ -19,8 +20,16 @@ def require_metric(goal: Goal) -> None:
         load_function(goal.task)
     elif goal.task == MODEL:
         assert goal.metric in LoadedModel().metrics
-    elif "class" not in (config := load_yaml(find_entry(goal.task))):
+    elif "class" not in (config := load_yaml(_file(goal.task))):
         assert goal.metric in _metrics(config), f"{goal.task} has no metric {goal.metric}"
+
+
+def _file(spec: str) -> Path:
+    """The YAML file of a task. Raises PlanError for an unknown task or a group."""
+    is_path = spec.endswith((".yaml", ".yml"))
+    manager = _manager(registered=not is_path)
+    _require_one(manager, spec)
+    return Path(spec if is_path else manager.task_index[spec].yaml_path)
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:
