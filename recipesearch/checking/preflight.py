@@ -112,4 +112,6 @@ def _parts(checkpoint: Checkpoint) -> Parts:
     outside = sorted(name for name in checkpoint.tensors if not _LAYER.search(name))
     embed = tuple(name for name in outside if _EMBEDDING.search(name))
     norms = {found[0] for name in checkpoint.tensors if (found := _NORM.search(name))}
-    return Parts(embed, tuple(name for name in outside if name not in embed), tuple(sorted(norms)))
+    inner = {_LAYER.sub(".{}.", name, count=1) for name in checkpoint.tensors if _LAYER.search(name)}
+    head = tuple(name for name in outside if name not in embed)
+    return Parts(embed, head, tuple(sorted(norms)), tuple(sorted(inner)))

@@ -68,6 +68,20 @@ class Method:
     additive: bool = False
     normalised: bool = False
 
+    @property
+    def genes(self) -> frozenset[str]:
+        """The names of the genes that the method reads."""
+        return frozenset(parameter.gene for parameter in self.parameters)
+
+    def has(self, gene: str) -> bool:
+        """Whether the method reads a gene."""
+        return gene in self.genes
+
+    @property
+    def averages(self) -> bool:
+        """Whether weights are divided by their sum by default. Task vectors then have a lambda to scale them."""
+        return self.normalised or self.has("lambda")
+
 
 _TASK_VECTOR = frozenset({"weight", "density", "lambda", "normalize", "rescale", "int8_mask"})
 

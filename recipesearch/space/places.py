@@ -8,8 +8,12 @@ norm and head to the last layers, unless the plan makes them, or all norms, sepa
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import PlanError
 from ..plan import WeightsPlan
@@ -20,11 +24,24 @@ _REST = "rest"  # the tensors that match no filter
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of a model, as substrings of tensor names: before the layers, after the layers, and norms."""
+    """Parts of a model, as substrings of tensor names: before the layers, after the layers, and norms.
+
+    ``inner`` are the names of one layer's tensors, with ``{}`` for the layer's number.
+    """
 
     embed: tuple[str, ...]
     head: tuple[str, ...]
     norm: tuple[str, ...]
+    inner: tuple[str, ...] = ("model.layers.{}.weight",)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A tensor of a place, at a layer that may be fractional. ``within``: the tensor is part of a layer."""
+
+    layer: float
+    tensor: str
+    within: bool = True
 
 
 class Places:
@@ -55,6 +72,41 @@ class Places:
         """A parameter's setting in one group's slice. ``value_at`` gives the value at a place, by name."""
         rows = tuple(self._conditions(group, value_at))
         return rows[0].value if len(rows) == 1 and rows[0].filter is None else rows
+
+    def probes(self) -> list[list[Probe]]:
+        """The tensors of each place, in the order of ``names``: of every layer, or at a gradient's points."""
+        last = self.groups[-1][1] - 1
+        if self._points:
+            at = [(f"p{i}", last * i / (self._points - 1)) for i in range(self._points)]
+        else:
+            at = [(f"g{g}", float(n)) for g, run in enumerate(self.groups) for n in range(*run)]
+        first, final = at[0][0], at[-1][0]
+        found: dict[str, list[Probe]] = {name: [] for name in self.names}
+        for stem, layer in at:
+            for template in self._parts.inner:
+                tensor = template.format(round(layer))
+                found[self._place(stem, tensor)].append(Probe(layer, tensor))
+        for stem, layer, tensors in ((first, 0, self._parts.embed), (final, last, self._parts.head)):
+            for tensor in tensors:
+                found[self._place(stem, tensor)].append(Probe(float(layer), tensor, within=False))
+        return list(found.values())
+
+    def membership(self) -> NDArray[np.float64]:
+        """The share of each place's tensors in each layer group, shape (places, groups)."""
+        starts = [start for start, _ in self.groups]
+        found = np.zeros((len(self.names), len(starts)))
+        for row, probes in zip(found, self.probes(), strict=True):
+            for probe in probes:
+                row[bisect_right(starts, probe.layer) - 1] += 1 / len(probes)
+        return found
+
+    def _place(self, stem: str, tensor: str) -> str:
+        """The place of a tensor of a layer group or point: its own part, else the group and the filter."""
+        parts = {"norm": self._parts.norm, "embed": self._parts.embed, "head": self._parts.head}
+        for part, patterns in parts.items():
+            if part in self._own and any(pattern in tensor for pattern in patterns):
+                return part
+        return stem + self._tail_of(tensor)
 
     def _stems(self) -> list[str]:
         if self._points:

@@ -22,7 +22,7 @@ from .choice import Choice, Genome, Reader
 from .places import Places
 from .pool import Pool, require_all_parents, require_enough, require_one_donor
 
-_DECIMALS = 4  # more would only hide repeats and clutter the YAML
+DECIMALS = 4  # of a recipe's numbers: more would only hide repeats and clutter the YAML
 
 
 class WeightSpace:
@@ -34,7 +34,7 @@ class WeightSpace:
 
     def __init__(self, plan: WeightsPlan, pool: Pool) -> None:
         self._plan, self.pool = plan, pool
-        self._places = Places(plan, pool.layers, pool.parts)
+        self.places = Places(plan, pool.layers, pool.parts)
         self._names = tuple(pool.parents)
         self.methods = plan.methods
         require_enough(plan, pool)
@@ -68,7 +68,7 @@ class WeightSpace:
                 ),
                 self._settings(choice, group, None),
             )
-            for group, layers in enumerate(self._places.groups)
+            for group, layers in enumerate(self.places.groups)
         )
         return Recipe(
             choice.method.name,
@@ -89,6 +89,17 @@ class WeightSpace:
     def constants(self, method: str) -> Mapping[str, Any]:
         """The parameters of a method that the plan fixes, by name."""
         return self._plan.constants(METHODS[method])
+
+    def bases(self, method: Method) -> list[str | None]:
+        """The parents that can be a method's separate base; [None] for a method without one."""
+        if self._origin(method, {"base": self._names[0]}) is None:
+            return [None]
+        return list(self._names) if "base" in self.genes else [self.pool.base]
+
+    def range(self, gene: str) -> tuple[float, float]:
+        """The range of a gene of all parents and places; both ends are equal for a fixed value."""
+        setting = self._plan.setting(self._parameters[gene])
+        return setting if isinstance(setting, tuple) else (setting, setting)
 
     def takes(self, stem: str, value: float) -> bool:
         """Whether the plan allows this value for the genes of a stem (``weight.math``)."""
@@ -124,7 +135,7 @@ class WeightSpace:
         if len(self.pairs) > 1 and any(m.most == 2 for m in methods):
             yield "pair", CategoricalDistribution(self.pairs)
         if any(m.most == 1 for m in methods):
-            for group in range(len(self._places.groups)):
+            for group in range(len(self.places.groups)):
                 yield f"only.g{group}", CategoricalDistribution(self._names)
         for parameter in self._parameters.values():
             setting = self._plan.setting(parameter)
@@ -134,12 +145,12 @@ class WeightSpace:
 
     def _genes_of(self, parameter: Parameter) -> list[str]:
         owners = [f".{name}" for name in self._owners(parameter)] if parameter.scope == "parent" else [""]
-        places = [f".{place}" for place in self._places.names] if parameter.per_place else [""]
+        places = [f".{place}" for place in self.places.names] if parameter.per_place else [""]
         return [parameter.gene + owner + place for owner in owners for place in places]
 
     def _owners(self, parameter: Parameter) -> list[str]:
         """The parents for which some method reads the parameter. Never a base that is always separate."""
-        readers = [METHODS[m] for m in self.methods if parameter.gene in _genes_read(METHODS[m])]
+        readers = [METHODS[m] for m in self.methods if METHODS[m].has(parameter.gene)]
         return self._besides_base(readers)
 
     def _optional(self) -> list[str]:
@@ -195,7 +206,7 @@ class WeightSpace:
         """
         if self.pool.tokenizer or method.random or not any(p.gene == "weight" for p in method.parameters):
             return False
-        weights = [self._number(genome, f"weight.{name}.{place}") for place in self._places.names]
+        weights = [self._number(genome, f"weight.{name}.{place}") for place in self.places.names]
         return not any(weights)
 
     def _donor(self, choice: Choice) -> Parent | None:
@@ -219,12 +230,12 @@ class WeightSpace:
     def _setting(self, choice: Choice, parameter: Parameter, group: int, owner: str | None) -> Setting:
         stem = f"{parameter.gene}.{owner}" if parameter.scope == "parent" else parameter.gene
         if parameter.per_place:
-            return self._places.setting(group, lambda place: self._value(choice, parameter, owner, place))
+            return self.places.setting(group, lambda place: self._value(choice, parameter, owner, place))
         if parameter.ceiling is None:
             return self._number(choice.genome, stem)
         ceiling = parameter.ceiling(self._number(choice.genome, f"density.{owner}"))
         # Rounded down, because rounding up could reach the ceiling.
-        scale = float(10**_DECIMALS)
+        scale = float(10**DECIMALS)
         return math.floor(self._raw(choice.genome, stem) * ceiling * scale + 1e-6) / scale
 
     def _value(self, choice: Choice, parameter: Parameter, owner: str | None, place: str) -> float:
@@ -232,7 +243,7 @@ class WeightSpace:
         if parameter.scope != "parent":
             value = self._number(choice.genome, f"{parameter.gene}.{place}")
             first = parameter.scope == "ratio" and owner == choice.inputs[0]
-            return round(1.0 - value, _DECIMALS) if first else value
+            return round(1.0 - value, DECIMALS) if first else value
         value = self._number(choice.genome, f"{parameter.gene}.{owner}.{place}")
         if value or not choice.method.normalised:
             return value
@@ -246,8 +257,8 @@ class WeightSpace:
         """
         value = self._raw(genome, gene)
         if self._parameters[gene.split(".")[0]].log:
-            return float(f"{value:.{_DECIMALS - 1}e}")
-        return round(value, _DECIMALS)
+            return float(f"{value:.{DECIMALS - 1}e}")
+        return round(value, DECIMALS)
 
     def _raw(self, genome: Genome, gene: str) -> float:
         if gene in self.genes:
@@ -255,7 +266,3 @@ class WeightSpace:
         setting = self._plan.setting(self._parameters[gene.split(".")[0]])
         assert not isinstance(setting, tuple)
         return setting
-
-
-def _genes_read(method: Method) -> set[str]:
-    return {parameter.gene for parameter in method.parameters}

@@ -1,0 +1,206 @@
+"""Samplers at equal numbers of scored recipes: real merges of several zoos, quality on held-out items.
+
+    python scripts/bench_search.py FOLDER [--spaces demo base six] [--samplers random nsga2 tpe gp]
+        [--zoos 0 1 2 3] [--seeds 0 1] [--trials 150] [--items 150] [--value mean]
+
+Runs every study that FOLDER lacks, in this process, then prints a table for each space. Objectives are
+addition and reading in language B, ITEMS search items each; with ``--value mean`` one number, their mean.
+Quality after 25, 50, 100 and 150 recipes: the hypervolume from (0, 0) of the measured front's values on 300
+held-out items of each task (one number: the held-out mean of the recipe with the best measured mean), so no
+quality is a winner's luck. Each cell: mean ± one standard error over zoos and search seeds, and how often the
+sampler beats random sampling on the same zoo and search seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from markdown_tables import table_head, table_row
+from quick_worker import QuickWorker, QuickZoo
+from zoo_studies import ENGINE, TASKS
+
+from recipesearch import pareto
+from recipesearch.checking.preflight import Preflight, preflight
+from recipesearch.errors import SpaceUsedUp
+from recipesearch.plan import Plan, read_plan
+from recipesearch.search.run import run
+from recipesearch.study.results import Results, Row, open_results
+from recipesearch.study.storage import Database
+
+GROUPS = {"layer_groups": 4, "own": ["embed", "head"]}
+SIX = ["task_arithmetic", "ties", "dare_ties", "breadcrumbs", "linear", "slerp"]
+SPACES: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "demo": (("math", "lang"), {"methods": ["linear", "slerp"], **GROUPS}),
+    "base": (
+        ("base", "math", "lang"),
+        {"methods": ["linear", "slerp", "task_arithmetic", "ties"], **GROUPS},
+    ),
+    "six": (("base", "math", "lang"), {"methods": SIX, "parents": "subset", "layer_groups": 4}),
+    "linear": (("math", "lang"), {"methods": ["linear"], **GROUPS}),
+    "arithmetic": (("base", "math", "lang"), {"methods": ["task_arithmetic"], **GROUPS}),
+}
+STEPS = (25, 50, 100, 150)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One study of the tables."""
+
+    space: str
+    sampler: str
+    zoo: int
+    seed: int
+    trials: int
+    items: int
+    value: str
+
+    @property
+    def name(self) -> str:
+        budget = f"t{self.trials}-i{self.items}"
+        return f"{self.space}-{self.sampler}-z{self.zoo}-s{self.seed}-{budget}-{self.value}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--spaces", nargs="+", default=["demo", "base", "six"])
+    parser.add_argument("--samplers", nargs="+", default=["random", "nsga2", "tpe", "gp"])
+    parser.add_argument("--zoos", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--trials", type=int, default=150)
+    parser.add_argument("--items", type=int, default=150)
+    parser.add_argument("--value", choices=("front", "mean"), default="front")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
+    zoos: dict[int, QuickZoo] = {}
+    for cell in _cells(arguments):
+        if not _file(arguments.folder, cell).exists():
+            if cell.zoo not in zoos:
+                zoos[cell.zoo] = QuickZoo(cell.zoo, cell.items)
+            _file(arguments.folder, cell).write_text(json.dumps(_measure(cell, zoos[cell.zoo])))
+    for space in arguments.spaces:
+        _print(space, [cell for cell in _cells(arguments) if cell.space == space], arguments.folder)
+
+
+def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
+    a = arguments
+    for zoo in a.zoos:
+        for seed in a.seeds:
+            for space in a.spaces:
+                for sampler in a.samplers:
+                    yield Cell(space, sampler, zoo, seed, a.trials, a.items, a.value)
+
+
+def _file(folder: Path, cell: Cell) -> Path:
+    return folder / f"{cell.name}.json"
+
+
+# -- one study
+
+
+def _measure(cell: Cell, zoo: QuickZoo) -> dict[str, Any]:
+    """Runs a study; its quality by number of recipes, its methods, and the seconds of its proposals."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as scratch:
+        plan = _plan(cell, Path(scratch))
+        started = time.process_time()
+        try:
+            results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
+        except SpaceUsedUp:
+            results = open_results(Database(plan.storage_url))[1]
+        seconds = time.process_time() - started
+        checked = preflight(plan)
+        quality = {step: _quality(cell, checked, results.scored[:step], zoo) for step in STEPS}
+        methods = [checked.space.express(row.genome).method for row in results.scored]
+        print(cell.name, {s: round(q, 3) for s, q in quality.items()}, f"{seconds:.0f} s", flush=True)
+        return {"quality": quality, "methods": methods, "values": _values(results), "seconds": seconds}
+
+
+def _quality(cell: Cell, checked: Preflight, rows: Sequence[Row], zoo: QuickZoo) -> float:
+    """The held-out quality of what these rows measured."""
+    measured = np.array([[m.value for m in row.values or ()] for row in rows])
+    if cell.value == "mean":
+        chosen = [int(measured.mean(1).argmax())]
+    else:
+        chosen = list(np.flatnonzero(pareto.front(-measured)))
+    held = np.array([_held_out(checked, rows[index], zoo) for index in chosen])
+    return float(held.mean()) if cell.value == "mean" else pareto.hypervolume(-held, np.zeros(2))
+
+
+def _held_out(checked: Preflight, row: Row, zoo: QuickZoo) -> list[float]:
+    parents = tuple(checked.pool.parents.values())
+    answers = zoo.answers(checked.space.express(row.genome), parents, held_out=True)
+    return [float(bits.mean()) for bits in answers]
+
+
+def _values(results: Results) -> list[list[float]]:
+    return [[m.value for m in row.values or ()] for row in results.scored]
+
+
+def _plan(cell: Cell, folder: Path) -> Plan:
+    parents, weights = SPACES[cell.space]
+    search: dict[str, Any] = {"sampler": cell.sampler, "trials": cell.trials, "seed": cell.seed}
+    if cell.value == "mean":
+        search["scalarize"] = [0.5, 0.5]
+    document = {
+        "name": "bench",
+        "parents": {name: f"zoo@{cell.zoo}:{name}" for name in parents},
+        "base": "base" if "base" in parents else None,
+        "space": {"weights": weights},
+        "objectives": [
+            {"task": f"zoo@{cell.zoo}:tasks/{task}_search.yaml", "metric": "exact_match"} for task in TASKS
+        ],
+        "search": search,
+        "engine": ENGINE,
+        "storage": f"sqlite:///{folder / 'study.db'}",
+    }
+    return read_plan(document, folder, "bench")
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is one: no study of this script is kept."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+# -- the tables
+
+
+def _print(space: str, cells: Sequence[Cell], folder: Path) -> None:
+    found: dict[str, dict[tuple[int, int], Any]] = {}
+    for cell in cells:
+        record = json.loads(_file(folder, cell).read_text())
+        found.setdefault(cell.sampler, {})[cell.zoo, cell.seed] = record
+    steps = [step for step in STEPS if step <= cells[0].trials]
+    print(f"\n{space}, {cells[0].items} items: held-out quality")
+    print(table_head("", *(f"{step} recipes" for step in steps), "seconds"))
+    for sampler, runs in found.items():
+        row = [_cell(sampler, runs, found.get("random", {}), str(step)) for step in steps]
+        print(table_row(sampler, *row, f"{np.mean([run['seconds'] for run in runs.values()]):.0f}"))
+
+
+def _cell(sampler: str, runs: Mapping[Any, Any], random: Mapping[Any, Any], step: str) -> str:
+    values = np.array([record["quality"][step] for record in runs.values()])
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    text = f"{values.mean():.3f} ± {error:.3f}"
+    pairs = [(runs[key], random[key]) for key in runs if key in random]
+    if sampler == "random" or not pairs:
+        return text
+    ahead = sum(one["quality"][step] > other["quality"][step] for one, other in pairs)
+    return f"{text} ({ahead} of {len(pairs)})"
+
+
+if __name__ == "__main__":
+    main()

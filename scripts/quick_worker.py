@@ -1,0 +1,118 @@
+"""A worker for many searches on the zoo: real merges, scored by one forward pass over all items.
+
+Greedy exact match on a fixed answer is the same as "every token of the answer is the most likely one after the
+right tokens before it": the first wrong token makes the answer wrong, whatever follows. One pass with the right
+answers appended therefore gives the item results of lm-eval's generation in a fraction of the time.
+``compare`` checks this against the project's Worker.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, LlamaForCausalLM
+from zoo_studies import TASKS
+
+from recipesearch.merging.resident import ResidentParents
+from recipesearch.merging.stream import Merger
+from recipesearch.recipe import Parent, Recipe
+from recipesearch.score import Conditions, Goal, Measurement, Seconds, TaskScore
+from recipesearch.scoring.preferences import Preferences, Wanted
+from recipesearch.workers.order import Ready, WorkerOrder
+from recipesearch.zoo import build_zoo
+
+HELD_OUT = 300  # items of each held-out task
+_ANSWER = 3  # tokens of an answer: two characters and the end
+Bits = NDArray[np.bool_]
+
+
+class QuickZoo:
+    """One zoo's models and items. ``items``: of each search task, its first ones.
+
+    Answers are kept by recipe, so that a repeat in another search costs nothing.
+    """
+
+    def __init__(self, seed: int, items: int) -> None:
+        self.folder, self.items = build_zoo(seed), items
+        base = str(self.folder / "base")
+        self._tokenizer = AutoTokenizer.from_pretrained(base)
+        self._model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        self._live = dict(self._model.named_parameters())
+        self._mergers: dict[tuple[Parent, ...], Merger] = {}
+        self._known: dict[tuple[str, bool], list[Bits]] = {}
+        self._rows = {held: [self._read(task, held) for task in TASKS] for held in (False, True)}
+
+    def answers(self, recipe: Recipe, parents: Sequence[Parent], held_out: bool = False) -> list[Bits]:
+        """For each task, whether each item is answered rightly."""
+        key = (recipe.digest, held_out)
+        if key not in self._known:
+            self._load(recipe, tuple(parents))
+            rows = self._rows[held_out]
+            self._known[key] = np.split(self._right(torch.cat(rows)), [len(rows[0])])
+        return self._known[key]
+
+    def _load(self, recipe: Recipe, parents: tuple[Parent, ...]) -> None:
+        if parents not in self._mergers:
+            self._mergers[parents] = Merger(ResidentParents({p: Path(str(p.source)) for p in parents}))
+        with torch.no_grad():
+            for name, tensor in self._mergers[parents].stream(recipe):
+                self._live[name].copy_(tensor)
+
+    @torch.inference_mode()
+    def _right(self, rows: torch.Tensor) -> Bits:
+        logits = self._model(rows[:, :-1], logits_to_keep=_ANSWER).logits
+        return np.asarray((logits.argmax(-1) == rows[:, -_ANSWER:]).all(1))
+
+    def _read(self, task: str, held_out: bool) -> torch.Tensor:
+        file = self.folder / "tasks" / f"{task}_{'held_out' if held_out else 'search'}.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        texts = [row["prompt"] + row["answer"] + "$" for row in rows]
+        count = HELD_OUT if held_out else self.items
+        return torch.tensor(self._tokenizer(texts[:count], add_special_tokens=False)["input_ids"])
+
+
+class QuickWorker:
+    """Scores recipes over one zoo for one order. The goals are exact match on TASKS, in this order."""
+
+    def __init__(self, zoo: QuickZoo, order: WorkerOrder) -> None:
+        self._zoo, self._parents = zoo, order.parents
+        engine = order.engine
+        conditions = Conditions("quick", "cpu", 1, engine.batch_size, torch.__version__, engine.dtype, False)
+        goals = tuple(replace(goal, hash=f"{task}/{zoo.items}") for goal, task in zip(order.goals, TASKS))
+        self.ready = Ready(conditions, goals, ())
+
+    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+        """Scores a recipe on the search items."""
+        found = self._zoo.answers(recipe, self._parents)
+        return [_score(goal, bits) for goal, bits in zip(self.ready.goals, found, strict=True)], Seconds(0, 0)
+
+    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
+        """Not supported."""
+        raise NotImplementedError
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Does nothing: the zoo outlives its workers."""
+
+
+def _score(goal: Goal, bits: Bits) -> TaskScore:
+    mean = float(bits.mean())
+    stderr = math.sqrt(mean * (1 - mean) / (len(bits) - 1))
+    items = {f"{place:06d}": {goal.metric: float(bit)} for place, bit in enumerate(bits)}
+    return TaskScore(goal.hash, {goal.metric: Measurement(mean, stderr)}, items)
