@@ -39,6 +39,20 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
     return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
 
 
+def free_boxes(losses: Losses, reference: Losses) -> tuple[Losses, Losses]:
+    """The region better than ``reference`` that no point dominates, as boxes: lower and upper corners.
+
+    Both have shape (boxes, objectives). The boxes do not overlap (Lacour et al. 2017, by Optuna).
+    """
+    from optuna._hypervolume.box_decomposition import get_non_dominated_box_bounds
+
+    inside = losses[(losses < reference).all(axis=1)]
+    if not len(inside):
+        return np.full((1, len(reference)), -np.inf), reference[None]
+    lower, upper = get_non_dominated_box_bounds(inside, reference)
+    return np.asarray(lower), np.asarray(upper)
+
+
 def beyond(losses: Losses) -> Losses:
     """The reference point for the volumes of these points, shape (objectives,).
 
@@ -89,17 +103,19 @@ def knee(losses: Losses) -> int:
     return int(members[np.argmin((scaled**2).sum(axis=1))])
 
 
-def weighted_sum(gains: Losses, weights: Losses) -> float:
-    """The weighted sum of gains (higher is better); both arguments have shape (objectives,)."""
-    return float(gains @ weights)
+def weighted_sum(gains: Losses, weights: Losses) -> Losses:
+    """The weighted sum of gains (higher is better) along the last axis, which has the objectives."""
+    return np.asarray(gains @ weights)
 
 
-def chebyshev(gains: Losses, weights: Losses, ideal: Losses) -> float:
-    """The negated augmented Chebyshev distance of gains (higher is better) from ``ideal``; all (objectives,).
+def chebyshev(gains: Losses, weights: Losses, ideal: Losses) -> Losses:
+    """The negated augmented Chebyshev distance of gains (higher is better) from ``ideal``.
+
+    Computed along the last axis, which has the objectives.
 
     Steuer and Choo (1983): the largest weighted shortfall decides, and a small share of the shortfalls' sum
     breaks ties. Every member of a front is the optimum for some weights; a weighted sum reaches only the
     members on the front's convex hull.
     """
     shortfall = weights * (ideal - gains)
-    return -float(shortfall.max() + _AUGMENTATION * shortfall.sum())
+    return np.asarray(-(shortfall.max(axis=-1) + _AUGMENTATION * shortfall.sum(axis=-1)))

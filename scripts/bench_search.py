@@ -67,6 +67,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The stem of the cell's file."""
         budget = f"t{self.trials}-i{self.items}"
         return f"{self.space}-{self.sampler}-z{self.zoo}-s{self.seed}-{budget}-{self.value}"
 

@@ -1,8 +1,8 @@
 """A worker for many searches on the zoo: real merges, scored by one forward pass over all items.
 
-Greedy exact match on a fixed answer is the same as "every token of the answer is the most likely one after the
-right tokens before it": the first wrong token makes the answer wrong, whatever follows. One pass with the right
-answers appended therefore gives the item results of lm-eval's generation in a fraction of the time.
+Greedy exact match on a fixed answer is the same as "every token of the answer is the most likely one after
+the right tokens before it": the first wrong token makes the answer wrong, whatever follows. One pass with the
+right answers appended therefore gives the item results of lm-eval's generation in a fraction of the time.
 ``compare`` checks this against the project's Worker.
 """
 
@@ -87,7 +87,9 @@ class QuickWorker:
         self._zoo, self._parents = zoo, order.parents
         engine = order.engine
         conditions = Conditions("quick", "cpu", 1, engine.batch_size, torch.__version__, engine.dtype, False)
-        goals = tuple(replace(goal, hash=f"{task}/{zoo.items}") for goal, task in zip(order.goals, TASKS))
+        goals = tuple(
+            replace(goal, hash=f"{task}/{zoo.items}") for goal, task in zip(order.goals, TASKS, strict=True)
+        )
         self.ready = Ready(conditions, goals, ())
 
     def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:

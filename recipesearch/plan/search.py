@@ -22,7 +22,7 @@ class ScalarizePlan(Section):
 
 
 SamplerName = Literal[
-    "auto", "nsga2", "nsga3", "tpe", "gp", "cmaes", "sep_cmaes", "pycma", "catcmawm", "random"
+    "auto", "merge_gp", "nsga2", "nsga3", "tpe", "gp", "cmaes", "sep_cmaes", "pycma", "catcmawm", "random"
 ]
 
 

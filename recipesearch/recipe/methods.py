@@ -79,7 +79,7 @@ class Method:
 
     @property
     def averages(self) -> bool:
-        """Whether weights are divided by their sum by default. Task vectors then have a lambda to scale them."""
+        """Whether weights are divided by their sum by default. Task vectors are then scaled by lambda."""
         return self.normalised or self.has("lambda")
 
 

@@ -23,13 +23,29 @@ from optuna.trial import FrozenTrial
 
 from .catcmawm import CatCMAwMSampler
 from .fit import Genes
+from .merge_gp import MergeGPSampler
+from .problem import Problem
 
 _MUTATION = 0.2  # probability per gene
 _MARGIN = 1e-6  # of a range
 
 
-def build(sampler: str, genes: Genes, seed: int, *, population: int, start: Mapping[str, Any]) -> BaseSampler:
-    """An Optuna sampler by name. ``start`` is the first mean of samplers that draw around a mean."""
+def build(
+    sampler: str,
+    genes: Genes,
+    seed: int,
+    *,
+    population: int,
+    start: Mapping[str, Any],
+    problem: Problem | None = None,
+) -> BaseSampler:
+    """An Optuna sampler by name.
+
+    ``start`` is the first mean of samplers that draw around a mean. ``problem`` is for model-based samplers.
+    """
+    if sampler == "merge_gp":
+        assert problem is not None
+        return MergeGPSampler(problem, seed)
     with warnings.catch_warnings():
         # The mutation operators are experimental. x0 will be removed in Optuna 6.0, but is the only way to
         # give CMA-ES its first mean.

@@ -35,6 +35,7 @@ class Ability:
 
 _GAUSSIAN = Ability(choices=False, objectives=False, constraints=False, starts=True)
 SAMPLERS: Mapping[str, Ability] = {
+    "merge_gp": Ability(),
     "nsga2": Ability(breeds=True),
     "nsga3": Ability(breeds=True),
     "tpe": Ability(),

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..plan import SearchPlan
 from .build import build, drop_from_generation
 from .fit import SAMPLERS, Genes
+from .problem import Problem
 
 _REDRAWS, _MUTATIONS = 10, 10
 
@@ -49,6 +50,7 @@ class PerTrialSampler(BaseSampler):
         genes: Genes,
         start: Mapping[str, Any],
         known: Known | None = None,
+        problem: Problem | None = None,
         *,
         seed_mark: str = "seed",
         era: str = "era0",
@@ -56,6 +58,7 @@ class PerTrialSampler(BaseSampler):
         self._name, self._ability = sampler, SAMPLERS[sampler]
         self._search, self._genes, self._start = search, dict(genes), start
         self._known, self._mark, self._era = known or Known(), seed_mark, era
+        self._problem = problem
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All genes: every trial has every gene, so nothing is inferred from past trials."""
@@ -135,6 +138,7 @@ class PerTrialSampler(BaseSampler):
             self._seed(number, attempt, ""),
             population=self._search.population,
             start=start or self._start,
+            problem=self._problem,
         )
 
     def _best_seed(self, study: Study) -> Mapping[str, Any]:

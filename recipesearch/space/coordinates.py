@@ -70,6 +70,11 @@ class CoordinateSystem:
         self.kinds = [(name, base) for name in space.methods for base in space.bases(METHODS[name])]
 
     @property
+    def donor(self) -> int:
+        """The column of the donor."""
+        return self.names.index(self.space.pool.donor)
+
+    @cached_property
     def affine(self) -> bool:
         """Whether every place's shares sum to 1, whatever the method."""
         rows = [METHODS[method] for method in self.space.methods]
@@ -186,7 +191,7 @@ class CoordinateSystem:
             most = shares.max(axis=1, keepdims=True)
             factor = high / np.where(most > 0, most, high)
             shares = shares * (factor if low > 0 else np.minimum(factor, 1.0))
-        return np.round(np.clip(shares, low, high), DECIMALS)
+        return np.asarray(np.round(np.clip(shares, low, high), DECIMALS))
 
     def _mean(self, row: Method, weights: Array, scale: float) -> Array:
         """The shares of inputs of these weights, shape (places, inputs)."""
@@ -195,7 +200,8 @@ class CoordinateSystem:
             return np.where(empty, 1.0, weights * scale)
         totals = weights.sum(axis=1, keepdims=True)
         uniform = 1.0 / weights.shape[1] if row.normalised else 0.0
-        return np.asarray(np.where(totals > 0, weights / np.where(totals > 0, totals, 1.0), uniform) * scale)
+        means: Array = np.where(totals > 0, weights / np.where(totals > 0, totals, 1.0), uniform)
+        return means * scale
 
     def _scale(self, row: Method, point: Coordinates, inputs: list[int]) -> float:
         """Lambda: what the inputs contribute together, in the mean over the places where they do."""

@@ -18,15 +18,16 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from .. import pareto
 from ..errors import SpaceUsedUp, StudyError
 from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
+from ..samplers.problem import Problem, scalarized
 from ..score import Goal, Metrics, Seconds, TaskScore
 from ..space.kinds import Space
 from ..space.seeds import Labelled, distinct, parent_label, seeds, start
+from ..space.weights import WeightSpace
 from .bounds import violation
 from .identity import Identity, goals_of, require_same
 from .ledger import Ledger
@@ -43,6 +44,7 @@ from .results import (
     stored_form,
 )
 from .storage import Database
+from .training_data import TrainingData
 
 _REPEATS_IN_A_ROW = 200
 
@@ -80,9 +82,17 @@ class Study:
             space.genes,
             start(space),
             Known(self._is_repeat, space.active),
+            self._problem(),
             seed_mark=SEED,
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
+
+    def _problem(self) -> Problem | None:
+        """The problem for a model-based sampler; None for a space without merge coordinates."""
+        if not isinstance(self._space, WeightSpace):
+            return None
+        data = TrainingData(self._space, self.ledger, self.goals)
+        return data.problem(self._parents, self._is_repeat, self._scalarize)
 
     @classmethod
     def open(
@@ -207,14 +217,9 @@ class Study:
 
     def _as_one(self, values: Sequence[float]) -> float:
         """The single value that a scalarised study maximises."""
-        plan = self._scalarize
-        assert plan is not None
-        signs = np.array([-float(goal.sign) for goal in self.goals])
-        weights, gains = np.array(plan.weights), signs * np.array(values)
-        if plan.kind == "weighted_sum":
-            return pareto.weighted_sum(gains, weights)
-        ideal = np.where(signs > 0, 1.0, 0.0) if plan.ideal is None else signs * np.array(plan.ideal)
-        return pareto.chebyshev(gains, weights, ideal)
+        assert self._scalarize is not None
+        signs = [goal.sign for goal in self.goals]
+        return float(scalarized(self._scalarize, signs, np.array(signs) * np.array(values)))
 
     def _values(self, metrics: Mapping[str, Metrics]) -> list[float]:
         return [goal.of(metrics).value for goal in self.goals]

@@ -1,0 +1,54 @@
+"""What a model-based sampler is told about a study beside its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from .. import pareto
+from ..plan import ScalarizePlan
+from ..score import Measurement
+from ..space.coordinates import Coordinates, CoordinateSystem
+
+Array = NDArray[np.float64]
+Scores = Sequence[Measurement]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The coordinates of a study's space, and its objectives.
+
+    - ``point``: the coordinates of a trial's genome; ``recipe``: the recipe's digest.
+    - ``is_seed``: whether a trial is one of the recipes that the study starts from.
+    - ``signs``: for each objective -1 if it is maximised, else 1.
+    - ``bounds``: for each objective the greatest loss within its bound, None without a bound.
+    - ``scores``: a complete trial's measurements in the objectives' order.
+    - ``repeated``: whether a genome's recipe was tried before.
+    - ``known``: points that other studies in the database have scored.
+    """
+
+    system: CoordinateSystem
+    point: Callable[[FrozenTrial], Coordinates]
+    recipe: Callable[[FrozenTrial], str]
+    is_seed: Callable[[FrozenTrial], bool]
+    signs: tuple[int, ...]
+    bounds: Callable[[], Sequence[float | None]]
+    scores: Callable[[FrozenTrial], Scores | None]
+    repeated: Callable[[Mapping[str, Any]], bool]
+    scalarize: ScalarizePlan | None = None
+    known: Sequence[tuple[Coordinates, Scores]] = ()
+
+
+def scalarized(plan: ScalarizePlan, signs: Sequence[int], losses: Array) -> Array:
+    """The single number that a scalarised study maximises, from losses along the last axis."""
+    gains, weights = -losses, np.array(plan.weights)
+    if plan.kind == "weighted_sum":
+        return pareto.weighted_sum(gains, weights)
+    best = np.array(signs) < 0
+    ideal = np.where(best, 1.0, 0.0) if plan.ideal is None else -np.array(signs) * np.array(plan.ideal)
+    return pareto.chebyshev(gains, weights, ideal)
