@@ -1,8 +1,8 @@
 """The ledger: every score, item by item, with the conditions under which the score is valid.
 
 A study's scores are read from the ledger only. A score is keyed by recipe digest, task hash, engine, dtype
-and chat template, its items by their key within the task. Each key has one row, written once and never
-changed.
+and chat template, its items by their key within the task. Each key has one row of metrics, written once and
+never changed, and a block of items (see blocks.py).
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore
-from .storage import Database
-
-METADATA = sa.MetaData()  # all tables of recipesearch
+from .blocks import convert_rows, read_items, write_block
+from .storage import METADATA, Database, insert_new
 
 _RECIPES = sa.Table(
     "recipesearch_recipes",
@@ -42,16 +40,6 @@ _SCORES = sa.Table(
     sa.UniqueConstraint("recipe", "task", "engine", "dtype", "chat_template"),
 )
 
-_ITEMS = sa.Table(
-    "recipesearch_items",
-    METADATA,
-    sa.Column("score", sa.ForeignKey("recipesearch_scores.id"), primary_key=True),
-    sa.Column("item", sa.String(64), primary_key=True),
-    sa.Column("metrics", sa.JSON, nullable=False),
-)
-
-LAST_TABLE = _ITEMS.name  # the last table created: if it exists, all tables of a study do
-
 
 class Ledger:
     """The score tables of one database, for one set of conditions."""
@@ -59,6 +47,7 @@ class Ledger:
     def __init__(self, database: Database, conditions: Conditions) -> None:
         self.database, self._conditions = database, conditions
         self._engine = database.engine
+        convert_rows(self._engine)
         METADATA.create_all(self._engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
@@ -66,12 +55,11 @@ class Ledger:
 
         An existing row of the same key stays: another study or process has written it first.
         """
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         with self._engine.begin() as connection:
-            connection.execute(insert(_RECIPES).values(digest=recipe, yaml=yaml).on_conflict_do_nothing())
+            connection.execute(insert_new(connection, _RECIPES).values(digest=recipe, yaml=yaml))
             for score in scores:
                 key = connection.scalar(
-                    insert(_SCORES)
+                    insert_new(connection, _SCORES)
                     .values(
                         recipe=recipe,
                         task=score.task_hash,
@@ -83,16 +71,10 @@ class Ledger:
                         score_seconds=seconds.score / len(scores),
                         at=datetime.now(UTC),
                     )
-                    .on_conflict_do_nothing()
                     .returning(_SCORES.c.id)
                 )
                 if key is not None:
-                    items = [
-                        {"score": key, "item": item, "metrics": metrics}
-                        for item, metrics in score.items.items()
-                    ]
-                    if items:  # the score of a function may have no items
-                        connection.execute(sa.insert(_ITEMS), items)
+                    write_block(connection, key, 0, score.items)
 
     def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
         """A recipe's metrics by task hash, for the scored ones of ``tasks``."""
@@ -122,10 +104,9 @@ class Ledger:
 
     def items(self, recipe: str, task: str) -> dict[str, dict[str, object]]:
         """A recipe's per-item metrics on one task, by item key, in the task's order."""
-        query = self._mine(sa.select(_ITEMS.c.item, _ITEMS.c.metrics).join(_SCORES), [task])
-        query = query.where(_SCORES.c.recipe == recipe).order_by(_ITEMS.c.item)
+        score = self._mine(sa.select(_SCORES.c.id), [task]).where(_SCORES.c.recipe == recipe)
         with self._engine.connect() as connection:
-            return {item: dict(metrics) for item, metrics in connection.execute(query)}
+            return read_items(connection, score.scalar_subquery())
 
     def yaml(self, recipe: str) -> str | None:
         """A scored recipe's mergekit YAML."""
