@@ -21,7 +21,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from markdown_tables import table_head, table_row
 
-from recipesearch.score import Conditions, Measurement, Seconds, TaskScore
+from recipesearch.score import Conditions, Seconds, TaskScore, mean_of
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.storage import Database
 
@@ -72,7 +72,10 @@ def random_score(task: str, keys: list[str], chance: random.Random) -> TaskScore
         }
         for key in keys
     }
-    return TaskScore(task, {name: Measurement(skill, 0.0371) for name in items[keys[0]]}, items)
+    metrics = {
+        name: mean_of([item[name] for item in items.values()]) for name in ("exact_match", "response_length")
+    }
+    return TaskScore(task, metrics, items)
 
 
 def size(file: Path, recipes: int) -> float:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipesearch.score import Conditions, Measurement, Seconds, TaskScore
+from recipesearch.score import Conditions, Measurement, Seconds, TaskScore, item_order, mean_of
 from recipesearch.study import blocks
 from recipesearch.study.blocks import pack, unpack
 from recipesearch.study.ledger import Ledger
@@ -86,6 +86,71 @@ def test_items_come_back_in_the_tasks_order(database: Database) -> None:
     assert ledger.items("other", "absent") == {}
     with database.engine.connect() as connection:
         assert connection.scalar(sa.text("select count(*) from recipesearch_item_keys")) == 1
+
+
+# -- parts of a task
+
+WHOLE = {f"{place:06d}": {"acc": 0.1 * place, "f1": [place, 1]} for place in range(20)}
+
+
+def part(start: int, stop: int) -> TaskScore:
+    """Some of WHOLE's items, as a worker scores them: the aggregate that is no mean is of the whole only."""
+    keys = [f"{place:06d}" for place in sorted(item_order("task", 20)[start:stop])]
+    items = {key: WHOLE[key] for key in keys}
+    metrics = {"acc": mean_of([item["acc"] for item in items.values()])}
+    others = {"f1": Measurement(0.75, None)} if len(keys) == 20 else {}
+    return TaskScore("task", metrics | others, items, start, 20)
+
+
+def test_parts_add_up_to_the_whole_bit_for_bit(database: Database) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    for done in ((0, 7), (7, 8), (8, 20)):
+        ledger.commit("recipe", "yaml", [part(*done)], Seconds(1, 2))
+        measured = ledger.metrics("recipe", ["task"])["task"]
+        assert measured == {"acc": part(0, done[1]).metrics["acc"]}
+        assert ledger.known(["task"]) == ledger.known(["task"], "recipe") == {"recipe": {"task": done[1]}}
+    assert list(ledger.items("recipe", "task").items()) == list(WHOLE.items())
+    assert ledger.seconds(["task"])["recipe"] == Seconds(3, 6)
+
+
+def test_items_that_are_known_stay_and_cost_nothing(database: Database) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    ledger.commit("recipe", "yaml", [part(0, 7)], Seconds(1, 2))
+    ledger.commit("recipe", "yaml", [part(0, 5)], Seconds(1, 2))
+    assert ledger.metrics("recipe", ["task"])["task"] == part(0, 7).metrics
+    assert ledger.seconds(["task"])["recipe"] == Seconds(1, 2)
+    ledger.commit("recipe", "yaml", [part(3, 9)], Seconds(1, 2))
+    assert ledger.metrics("recipe", ["task"])["task"] == part(0, 9).metrics
+    assert ledger.known(["task"]) == {"recipe": {"task": 9}}
+
+
+def test_the_whole_completes_a_part_with_all_its_metrics(database: Database) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    for recipe, before in (("one", (0, 7)), ("two", (0, 19)), ("three", (0, 20))):
+        ledger.commit(recipe, "yaml", [part(*before)], Seconds(1, 2))
+        ledger.commit(recipe, "yaml", [part(0, 20)], Seconds(1, 2))
+        assert ledger.metrics(recipe, ["task"])["task"] == part(0, 20).metrics
+        assert ledger.known(["task"], recipe) == {recipe: {"task": 20}}
+    assert ledger.items("two", "task") == WHOLE
+
+
+def test_a_part_with_a_gap_before_it_is_refused(database: Database) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    with pytest.raises(ValueError, match="starts at item 7, but only 0 items are known"):
+        ledger.commit("recipe", "yaml", [part(7, 9)], Seconds(1, 2))
+    assert ledger.metrics("recipe", ["task"]) == {}
+    ledger.commit("recipe", "yaml", [part(0, 5)], Seconds(1, 2))
+    with pytest.raises(ValueError, match="starts at item 7, but only 5 items are known"):
+        ledger.commit("recipe", "yaml", [part(7, 9)], Seconds(1, 2))
+
+
+def test_a_score_without_items_has_none_that_are_known(database: Database) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    ledger.commit(
+        "recipe", "yaml", [TaskScore("function", {"value": Measurement(1, None)}, {})], Seconds(0, 0)
+    )
+    assert ledger.known(["function"]) == {}
+    assert ledger.metrics("recipe", ["function"])["function"]["value"].items is None
 
 
 # -- databases of earlier versions
