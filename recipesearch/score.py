@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 # A task that is a Python function, python:module:function, and the one metric that it has.
@@ -14,6 +15,16 @@ MODEL = "model"
 # A metric of every task in which the model writes: tokens of an answer before any filter.
 RESPONSE_LENGTH = "response_length"
 
+Part = tuple[int, int]  # a half-open range [start, stop) of a task's items in the order of item_order
+
+
+def item_order(task: str, items: int) -> list[int]:
+    """The places of a task's items in the fixed random order in which parts of the task are scored.
+
+    The order follows from the task's hash alone, so all recipes answer the same items first.
+    """
+    return sorted(range(items), key=lambda place: hashlib.sha256(f"{task}/{place}".encode()).digest())
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -22,7 +33,8 @@ class Goal:
     ``task`` locates the task: the path of an lm-eval task, its registered name, a function, or ``model``;
     empty for a goal that was read from a database. ``hash`` is the digest of the task's content, empty until
     the task is loaded. ``bound`` is the worst value within bounds; ``within`` gives the bound as a share of
-    the best parent's value.
+    the best parent's value. A started worker reports ``items``, the number of the task's items, and
+    ``pooled``: whether the metric is a mean over the items, so that scores of parts can be pooled.
     """
 
     name: str
@@ -32,6 +44,8 @@ class Goal:
     bound: float | None = None
     within: float | None = None
     hash: str = ""
+    items: int = 0
+    pooled: bool = False
 
     @property
     def sign(self) -> int:
@@ -41,6 +55,11 @@ class Goal:
     def of(self, metrics: Mapping[str, Mapping[str, Measurement]]) -> Measurement:
         """The goal's measurement among metrics by task hash and name. Raises KeyError if there is none."""
         return metrics[self.hash][self.metric]
+
+
+def pooled_tasks(goals: Sequence[Goal]) -> set[str]:
+    """The hashes of the tasks that can be scored in parts: all their goals are means over the items."""
+    return {goal.hash for goal in goals} - {goal.hash for goal in goals if not goal.pooled}
 
 
 def goal_name(task: str, metric: str) -> str:
@@ -53,10 +72,24 @@ def goal_name(task: str, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Measurement:
-    """An aggregated metric and its standard error (None where lm-eval has no closed form)."""
+    """An aggregated metric and its standard error (None where lm-eval has no closed form).
+
+    ``items`` is the number of items that a mean is taken over; None for any other aggregate, and in scores of
+    earlier versions.
+    """
 
     value: float
     stderr: float | None
+    items: int | None = None
+
+
+def mean_of(values: Sequence[float]) -> Measurement:
+    """The mean and its standard error by lm-eval's formulas (``lm_eval.api.metrics``), bit for bit."""
+    count, mean = len(values), sum(values) / len(values)
+    if count == 1:
+        return Measurement(float(mean), None, count)
+    variance = sum([(value - mean) ** 2 for value in values]) / (count - 1)
+    return Measurement(float(mean), math.sqrt(variance) / math.sqrt(count), count)
 
 
 Metrics = Mapping[str, Measurement]
@@ -64,15 +97,18 @@ Metrics = Mapping[str, Measurement]
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One model on one task: aggregated metrics, and each item's metrics in the task's order.
+    """One model on one task or a part of it: aggregated metrics, each item's metrics in the task's order.
 
     ``items`` maps an item's key (its place and lm-eval's document hash) to its metrics by name, with the
-    values that lm-eval's ``process_results`` returned.
+    values that lm-eval's ``process_results`` returned. The score covers the items from ``start`` on in the
+    order of ``item_order``. ``of`` is the number of the task's items; None for a task that has no parts.
     """
 
     task_hash: str
     metrics: Metrics
     items: Mapping[str, Mapping[str, object]]
+    start: int = 0
+    of: int | None = None
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ class Count:
         count = self
 
         class Counted(Worker):
-            def score(self, recipe: Recipe, held_out: bool = False) -> Any:
+            def score(self, recipe: Recipe, held_out: bool = False, part: Any = None) -> Any:
                 count.passes += 0 if held_out else items * TOKENS
-                return super().score(recipe, held_out)
+                return super().score(recipe, held_out, part)
 
             def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Any) -> Any:
                 lm: Any = self._engine.lm

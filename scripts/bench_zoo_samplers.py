@@ -212,8 +212,8 @@ class _Kept:
     def __init__(self, worker: Worker) -> None:
         self._worker, self.ready = worker, worker.ready
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> Any:
-        return self._worker.score(recipe, held_out)
+    def score(self, recipe: Recipe, held_out: bool = False, part: Any = None) -> Any:
+        return self._worker.score(recipe, held_out, part)
 
     def mine(self, *arguments: Any) -> Any:
         return self._worker.mine(*arguments)

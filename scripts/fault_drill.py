@@ -85,11 +85,11 @@ class _Watched(Supervised):
     seconds: list[float]
     left: list[str]
 
-    def score(self, recipe: Any, held_out: bool = False) -> Any:
+    def score(self, recipe: Any, held_out: bool = False, part: Any = None) -> Any:
         # A restart after another candidate's fault does not count as time of this candidate.
         group, begun = (self._group or self._start_again()).number, time.monotonic()
         try:
-            return super().score(recipe, held_out)
+            return super().score(recipe, held_out, part)
         except TrialFailed:
             self.seconds.append(time.monotonic() - begun)
             if self._group is None:
@@ -218,12 +218,12 @@ def _faulty_worker(fault: str, count: Path, channel: str) -> None:
     score, stream = Worker.score, Merger.stream
     due = False
 
-    def counted(self: Worker, recipe: Any, held_out: bool = False) -> Any:
+    def counted(self: Worker, recipe: Any, held_out: bool = False, part: Any = None) -> Any:
         nonlocal due
         number = int(count.read_text()) if count.exists() else 0
         count.write_text(str(number + 1))
         due = fault != "none" and number % 2 == 1
-        return score(self, recipe, held_out)
+        return score(self, recipe, held_out, part)
 
     def breaking(self: Merger, recipe: Any) -> Iterator[Any]:
         for place, entry in enumerate(stream(self, recipe)):

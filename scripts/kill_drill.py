@@ -261,7 +261,7 @@ _COUNTS = (
     "select count(*) from recipesearch_scores",
     "select count(*) from (select distinct recipe, task, engine, dtype, chat_template"
     " from recipesearch_scores) as keys",
-    "select count(*) from recipesearch_items",
+    "select sum(stop - start) from recipesearch_blocks",
 )
 
 

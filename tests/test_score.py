@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from recipesearch.score import Conditions, Goal, Measurement, goal_name
+from recipesearch.score import (
+    Conditions,
+    Goal,
+    Measurement,
+    goal_name,
+    item_order,
+    mean_of,
+    pooled_tasks,
+)
 from recipesearch.study.results import conditions_of
 
 CPU = Conditions("transformers", "cpu", 2, 64, "torch 2.13", "float32", False)
@@ -59,6 +67,23 @@ def test_a_goal_finds_its_measurement_by_the_tasks_hash() -> None:
     for absent in (replace(goal, hash="00"), replace(goal, metric="bleu")):
         with pytest.raises(KeyError):
             absent.of(metrics)
+
+
+def test_the_order_of_items_follows_from_the_tasks_hash_alone() -> None:
+    """On every machine and for every version: parts that the ledger has were scored in this order."""
+    assert item_order("5e", 8) == [1, 7, 2, 3, 5, 4, 0, 6]
+    assert item_order("7f", 8) != item_order("5e", 8)
+    assert sorted(item_order("5e", 500)) == list(range(500))
+
+
+def test_a_task_is_scored_in_parts_only_if_all_its_goals_are_means() -> None:
+    one, other = Goal("a.acc", "a", "acc", hash="a", pooled=True), Goal("b.f1", "b", "f1", hash="b")
+    assert pooled_tasks([one, other, replace(other, metric="acc", pooled=True)]) == {"a"}
+
+
+def test_a_mean_has_a_standard_error_from_two_items_on() -> None:
+    assert mean_of([3]) == Measurement(3.0, None, 1)
+    assert mean_of([1, 2, 6]) == Measurement(3.0, pytest.approx((7 / 3) ** 0.5), 3)
 
 
 def test_the_label_has_all_that_can_change_a_score() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from copy import copy
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import TrialFailed
-from ..score import RESPONSE_LENGTH, Measurement, TaskScore
-from .tasks import LoadedTask, generates
+from ..score import RESPONSE_LENGTH, Measurement, Part, TaskScore, item_order, mean_of
+from .tasks import LoadedTask, aggregation, generates
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -39,19 +40,33 @@ class RequestForm:
             chat_template=lm.apply_chat_template if chat_template else None,
             tokenizer_name=lm.tokenizer_name if chat_template else "",
         )
-        self.task, self._hash = task, loaded.hash
+        self.task, self.hash = task, loaded.hash
         self.instances: list[Instance] = task.instances
         self.docs = dict(task.doc_iterator(rank=0, limit=None, world_size=1, samples=only))
         self.requests: dict[int, list[Instance]] = defaultdict(list)
         for instance in sorted(self.instances, key=lambda instance: instance.idx):
             self.requests[instance.doc_id].append(instance)
         self.keys = {doc_id: f"{doc_id:06d}-{_doc_hash(doc)}" for doc_id, doc in self.docs.items()}
+        self._start = 0
+
+    def part(self, part: Part) -> Self:
+        """The form of a part of the documents, with the same requests; it has no documents beyond the end."""
+        form, (start, stop) = copy(self), part
+        chosen = set(item_order(self.hash, len(self.docs))[start:stop])
+        form.docs = {doc_id: doc for doc_id, doc in self.docs.items() if doc_id in chosen}
+        form.instances = [instance for instance in self.instances if instance.doc_id in chosen]
+        form._start = start
+        return form
 
     def measure(self, lm: LM) -> TaskScore:
-        """The score of the answers that the instances now contain (lm_eval.evaluator.evaluate)."""
-        self.task.apply_filters()
+        """The score of the answers that the instances now contain (lm_eval.evaluator.evaluate).
+
+        The score of a part has only the metrics that are means.
+        """
+        for ensemble in self.task._filters:  # as Task.apply_filters does, which knows no parts
+            ensemble.apply(self.instances)
         filters = list(self.instances[0].filtered_resps)
-        items: dict[str, dict[str, object]] = {key: {} for key in self.keys.values()}
+        items: dict[str, dict[str, object]] = {self.keys[doc_id]: {} for doc_id in self.docs}
         values: dict[str, list[Any]] = defaultdict(list)
         metric_of = {}
         for filter_name in filters:
@@ -68,14 +83,19 @@ class RequestForm:
             for doc_id, length in self._lengths(lm).items():
                 items[self.keys[doc_id]][RESPONSE_LENGTH] = length
                 values[RESPONSE_LENGTH].append(length)
-        metrics = {name: self._measure(metric_of[name], rows) for name, rows in values.items()}
-        return TaskScore(self._hash, metrics, items)
+        whole = len(self.docs) == len(self.keys)
+        metrics = {
+            name: self._measure(metric_of[name], rows)
+            for name, rows in values.items()
+            if whole or aggregation(self.task, metric_of[name]) is None
+        }
+        return TaskScore(self.hash, metrics, items, self._start, len(self.keys))
 
     def _lengths(self, lm: Any) -> dict[int, float]:
         """The mean number of tokens of each item's answers, before any filter."""
         answers = {
             doc_id: [answer for request in self.requests[doc_id] for answer in request.resps]
-            for doc_id in self.keys
+            for doc_id in self.docs
         }
         texts = [text for several in answers.values() for text in several]
         # All in one call: one call for each text takes twice as long.
@@ -83,19 +103,15 @@ class RequestForm:
         return {doc_id: fmean(len(next(tokens)) for _ in several) for doc_id, several in answers.items()}
 
     def _measure(self, metric: str, values: list[Any]) -> Measurement:
-        from lm_eval.api.metrics import mean, stderr_for_metric
-
-        aggregate = self.task.aggregation().get(metric, mean)
+        aggregate = aggregation(self.task, metric)
         try:
-            value = float(aggregate(values))
+            # Only means have a standard error: bootstrapping would take thousands of samples per candidate.
+            measured = Measurement(float(aggregate(values)), None) if aggregate else mean_of(values)
         except OverflowError:  # a perplexity too large for a float
-            value = math.inf
-        if not math.isfinite(value):
-            raise TrialFailed(f"non-finite: metric '{metric}' of '{self.task.task_name}' is {value}")
-        # Closed forms only: bootstrapping would take thousands of samples for every candidate.
-        closed_form = stderr_for_metric(aggregate, bootstrap_iters=1) if aggregate is mean else None
-        stderr = float(closed_form(values)) if closed_form and len(values) > 1 else None
-        return Measurement(value, stderr)
+            measured = Measurement(math.inf, None)
+        if not math.isfinite(measured.value):
+            raise TrialFailed(f"non-finite: metric '{metric}' of '{self.task.task_name}' is {measured.value}")
+        return measured
 
 
 def _doc_hash(doc: Mapping[str, Any]) -> str:

@@ -53,10 +53,11 @@ class LoadedFunction:
             raise WorkerLost(f"objective '{name}' raised {type(error).__name__}: {error}") from error
         if not values or not all(math.isfinite(value) for value in values):
             raise TrialFailed(f"non-finite: objective '{name}' returned {given!r}")
-        many = len(values) > 1
+        if len(values) == 1:
+            return TaskScore(self.hash, {VALUE: Measurement(values[0], None)}, {})
         items = {f"{place:06d}": {VALUE: value} for place, value in enumerate(values)}
-        stderr = stdev(values) / math.sqrt(len(values)) if many else None
-        return TaskScore(self.hash, {VALUE: Measurement(fmean(values), stderr)}, items if many else {})
+        stderr = stdev(values) / math.sqrt(len(values))
+        return TaskScore(self.hash, {VALUE: Measurement(fmean(values), stderr, len(values))}, items)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..errors import PlanError
 from ..score import Goal
-from .tasks import Loaded, load_tasks, require_metric
+from .tasks import Loaded, LoadedTask, load_tasks, require_metric
 
 
 def load_goals(goals: Sequence[Goal]) -> list[Loaded]:
@@ -30,5 +30,13 @@ def load_unseen(goals: Sequence[Goal], searched: Sequence[Loaded]) -> list[Loade
 
 
 def hashed(goals: Sequence[Goal], tasks: Sequence[Loaded]) -> tuple[Goal, ...]:
-    """The goals with the hashes of their loaded tasks."""
-    return tuple(replace(goal, hash=task.hash) for goal, task in zip(goals, tasks, strict=True))
+    """The goals with their loaded tasks' hashes and numbers of items, and whether parts can be pooled."""
+    return tuple(
+        replace(
+            goal,
+            hash=task.hash,
+            items=task.items,
+            pooled=isinstance(task, LoadedTask) and task.pools(goal.metric),
+        )
+        for goal, task in zip(goals, tasks, strict=True)
+    )

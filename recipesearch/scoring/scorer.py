@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import TrialFailed
-from ..score import TaskScore
+from ..score import Part, TaskScore
 from .form import RequestForm
-from .functions import LoadedModel
+from .functions import LoadedFunction, LoadedModel
 from .tasks import Loaded, LoadedTask
 
 if TYPE_CHECKING:
@@ -30,23 +30,33 @@ _SEEDS = (0, 1234, 1234)  # python, numpy, torch: simple_evaluate's defaults, fo
 
 
 class Scorer:
-    """Sends the requests of some tasks to a live model. ``lm`` only helps to build them (chat template)."""
+    """Sends the requests of some tasks to a live model.
 
-    def __init__(self, tasks: Sequence[Loaded], lm: LM, chat_template: bool = False) -> None:
+    ``lm`` only helps to build the requests (chat template). ``pooled`` are the hashes of the tasks that can
+    be scored in parts.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Loaded], lm: LM, chat_template: bool = False, pooled: Collection[str] = ()
+    ) -> None:
         self._tasks = [RequestForm(t, lm, chat_template) if isinstance(t, LoadedTask) else t for t in tasks]
-        self._forms = [task for task in self._tasks if isinstance(task, RequestForm)]
+        self._pooled = pooled
 
-    def score(self, lm: LM, measured: Measured | None = None) -> list[TaskScore]:
+    def score(self, lm: LM, measured: Measured | None = None, part: Part | None = None) -> list[TaskScore]:
         """The live model's TaskScore for each task, in order.
+
+        With ``part``, only these items of the pooled tasks are scored, and tasks without such items are left
+        out. Other tasks belong as a whole to the part that starts at 0.
 
         All tasks' requests of one type go to the model in one call. ``measured`` gives the values of the task
         ``model``. Raises TrialFailed if a log-likelihood is NaN (the maximum of several NaN is always the
         first), or if a metric is not finite.
         """
         seed_everything()
+        tasks = self._tasks if part is None else list(self._part(part))
         by_type: dict[str, list[Instance]] = defaultdict(list)
-        for form in self._forms:
-            for instance in form.instances:
+        for task in tasks:
+            for instance in task.instances if isinstance(task, RequestForm) else ():
                 instance.resps, instance.filtered_resps = [], {}
                 by_type[instance.request_type].extend([instance] * (instance.repeats or 1))
         for kind, instances in by_type.items():
@@ -58,8 +68,17 @@ class Scorer:
             task.measure(measured() if measured else {})
             if isinstance(task, LoadedModel)
             else task.measure(lm)
-            for task in self._tasks
+            for task in tasks
         ]
+
+    def _part(self, part: Part) -> Iterator[RequestForm | LoadedFunction | LoadedModel]:
+        for task in self._tasks:
+            if isinstance(task, RequestForm) and task.hash in self._pooled:
+                form = task.part(part)
+                if form.docs:
+                    yield form
+            elif part[0] == 0:
+                yield task
 
 
 def _require_number(response: object) -> None:

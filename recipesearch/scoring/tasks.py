@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,18 @@ class LoadedTask:
     def items(self) -> int:
         """The number of the task's items."""
         return len(self.task.eval_docs)
+
+    def pools(self, metric: str) -> bool:
+        """Whether a metric's value is the mean of the items' values."""
+        return aggregation(self.task, metric.partition(",")[0]) is None
+
+
+def aggregation(task: Task, metric: str) -> Callable[[list[Any]], float] | None:
+    """The function that makes a metric's value from the items' values; None for the mean."""
+    from lm_eval.api.metrics import mean
+
+    found = task.aggregation().get(metric, mean)
+    return None if found is mean else found
 
 
 def generates(task: Task) -> bool:

@@ -2,6 +2,7 @@
 
 storage.py   Database: SQLite or PostgreSQL, opened once; the lock that allows one runner per study
 ledger.py    every score, item by item, with the conditions under which the score is valid
+blocks.py    the ledger's items as compressed columns; the conversion of older databases
 identity.py  the parts of a study that may not change between runs
 bounds.py    bounds on objectives
 study.py     ask, commit, tell, resume

@@ -1,23 +1,22 @@
 """The ledger: every score, item by item, with the conditions under which the score is valid.
 
 A study's scores are read from the ledger only. A score is keyed by recipe digest, task hash, engine, dtype
-and chat template, its items by their key within the task. Each key has one row, written once and never
-changed.
+and chat template, its items by their key within the task. Each key has one row of metrics, and a block of
+items for each commit that brought items (see blocks.py). Items are written once and never changed. A task may
+be scored in parts: the metrics that are means are then pooled over all known items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore
-from .storage import Database
-
-METADATA = sa.MetaData()  # all tables of recipesearch
+from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore, mean_of
+from .blocks import BLOCKS, convert_rows, read_items, write_block
+from .storage import METADATA, Database, insert_new
 
 _RECIPES = sa.Table(
     "recipesearch_recipes",
@@ -42,16 +41,6 @@ _SCORES = sa.Table(
     sa.UniqueConstraint("recipe", "task", "engine", "dtype", "chat_template"),
 )
 
-_ITEMS = sa.Table(
-    "recipesearch_items",
-    METADATA,
-    sa.Column("score", sa.ForeignKey("recipesearch_scores.id"), primary_key=True),
-    sa.Column("item", sa.String(64), primary_key=True),
-    sa.Column("metrics", sa.JSON, nullable=False),
-)
-
-LAST_TABLE = _ITEMS.name  # the last table created: if it exists, all tables of a study do
-
 
 class Ledger:
     """The score tables of one database, for one set of conditions."""
@@ -59,40 +48,60 @@ class Ledger:
     def __init__(self, database: Database, conditions: Conditions) -> None:
         self.database, self._conditions = database, conditions
         self._engine = database.engine
+        convert_rows(self._engine)
         METADATA.create_all(self._engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Writes a recipe's scores in one transaction: a crash leaves all of them or none.
 
-        An existing row of the same key stays: another study or process has written it first.
+        Known items keep their results, because another study or process has written them first. Further items
+        are added if the task has parts. Raises ValueError if the items before a part are not known.
         """
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         with self._engine.begin() as connection:
-            connection.execute(insert(_RECIPES).values(digest=recipe, yaml=yaml).on_conflict_do_nothing())
+            connection.execute(insert_new(connection, _RECIPES).values(digest=recipe, yaml=yaml))
             for score in scores:
+                spent = Seconds(seconds.load / len(scores), seconds.score / len(scores))
                 key = connection.scalar(
-                    insert(_SCORES)
+                    insert_new(connection, _SCORES)
                     .values(
                         recipe=recipe,
                         task=score.task_hash,
                         engine=self._conditions.engine,
                         dtype=self._conditions.dtype,
                         chat_template=self._conditions.chat_template,
-                        metrics={name: [m.value, m.stderr] for name, m in score.metrics.items()},
-                        load_seconds=seconds.load / len(scores),
-                        score_seconds=seconds.score / len(scores),
+                        metrics=_as_json(score.metrics),
+                        load_seconds=spent.load,
+                        score_seconds=spent.score,
                         at=datetime.now(UTC),
                     )
-                    .on_conflict_do_nothing()
                     .returning(_SCORES.c.id)
                 )
-                if key is not None:
-                    items = [
-                        {"score": key, "item": item, "metrics": metrics}
-                        for item, metrics in score.items.items()
-                    ]
-                    if items:  # the score of a function may have no items
-                        connection.execute(sa.insert(_ITEMS), items)
+                if key is None:
+                    self._extend(connection, recipe, score, spent)
+                else:
+                    _require_no_gap(score, 0)
+                    write_block(connection, key, 0, score.items)
+
+    def _extend(self, connection: sa.Connection, recipe: str, score: TaskScore, spent: Seconds) -> None:
+        """Adds the items and metrics that a known score lacks, and pools the means over all items."""
+        query = self._mine(sa.select(_SCORES.c.id, _SCORES.c.metrics), [score.task_hash])
+        key, known = connection.execute(query.where(_SCORES.c.recipe == recipe).with_for_update()).one()
+        before = read_items(connection, key)
+        _require_no_gap(score, len(before))
+        new = {item: metrics for item, metrics in score.items.items() if item not in before}
+        if score.of is None or not (new or score.metrics.keys() - known.keys()):
+            return
+        write_block(connection, key, len(before), new)
+        metrics = {**score.metrics, **_from_json(known)}
+        connection.execute(
+            sa.update(_SCORES)
+            .where(_SCORES.c.id == key)
+            .values(
+                metrics=_as_json(_pooled(metrics, {**before, **new}) if new else metrics),
+                load_seconds=_SCORES.c.load_seconds + spent.load,
+                score_seconds=_SCORES.c.score_seconds + spent.score,
+            )
+        )
 
     def metrics(self, recipe: str, tasks: Iterable[str]) -> dict[str, Metrics]:
         """A recipe's metrics by task hash, for the scored ones of ``tasks``."""
@@ -106,7 +115,22 @@ class Ledger:
         found: dict[str, dict[str, Metrics]] = {}
         with self._engine.connect() as connection:
             for digest, task, metrics in connection.execute(query):
-                found.setdefault(digest, {})[task] = {n: Measurement(*m) for n, m in metrics.items()}
+                found.setdefault(digest, {})[task] = _from_json(metrics)
+        return found
+
+    def known(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, dict[str, int]]:
+        """The number of known items by recipe digest and task hash, for all recipes or for one, in one query.
+
+        They are the first items in the order of ``score.item_order``. Scores without items are left out.
+        """
+        query = self._mine(sa.select(_SCORES.c.recipe, _SCORES.c.task, sa.func.max(BLOCKS.c.stop)), tasks)
+        query = query.join(BLOCKS).group_by(_SCORES.c.recipe, _SCORES.c.task)
+        if recipe is not None:
+            query = query.where(_SCORES.c.recipe == recipe)
+        found: dict[str, dict[str, int]] = {}
+        with self._engine.connect() as connection:
+            for digest, task, items in connection.execute(query):
+                found.setdefault(digest, {})[task] = items
         return found
 
     def seconds(self, tasks: Iterable[str]) -> dict[str, Seconds]:
@@ -122,10 +146,9 @@ class Ledger:
 
     def items(self, recipe: str, task: str) -> dict[str, dict[str, object]]:
         """A recipe's per-item metrics on one task, by item key, in the task's order."""
-        query = self._mine(sa.select(_ITEMS.c.item, _ITEMS.c.metrics).join(_SCORES), [task])
-        query = query.where(_SCORES.c.recipe == recipe).order_by(_ITEMS.c.item)
+        score = self._mine(sa.select(_SCORES.c.id), [task]).where(_SCORES.c.recipe == recipe)
         with self._engine.connect() as connection:
-            return {item: dict(metrics) for item, metrics in connection.execute(query)}
+            return read_items(connection, score.scalar_subquery())
 
     def yaml(self, recipe: str) -> str | None:
         """A scored recipe's mergekit YAML."""
@@ -140,3 +163,30 @@ class Ledger:
             _SCORES.c.dtype == conditions.dtype,
             _SCORES.c.chat_template == conditions.chat_template,
         )
+
+
+def _pooled(metrics: Metrics, items: Mapping[str, Mapping[str, Any]]) -> Metrics:
+    """The metrics with the means taken over these items, in the task's order, as lm-eval takes them."""
+    ordered = [items[item] for item in sorted(items)]
+    return {
+        name: measured
+        if measured.items is None
+        else mean_of([values[name] for values in ordered if name in values])
+        for name, measured in metrics.items()
+    }
+
+
+def _require_no_gap(score: TaskScore, known: int) -> None:
+    if score.start > known:
+        raise ValueError(
+            f"a part of task {score.task_hash} starts at item {score.start}, but only {known} items are "
+            "known; score the items before the part first"
+        )
+
+
+def _as_json(metrics: Metrics) -> dict[str, list[float | int | None]]:
+    return {name: [m.value, m.stderr, m.items] for name, m in metrics.items()}
+
+
+def _from_json(stored: Mapping[str, list[Any]]) -> dict[str, Measurement]:
+    return {name: Measurement(*values) for name, values in stored.items()}

@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from .ledger import METADATA
-from .storage import Database
+from .storage import METADATA, Database, insert_new
 
 _MUTANTS = sa.Table(
     "recipesearch_mutants",
@@ -54,10 +52,9 @@ class Mutants:
     def add(self, mutant: Mutant) -> None:
         """Writes a mutant; an existing row of the same key stays unchanged."""
         METADATA.create_all(self._engine)
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         row = {**asdict(mutant), "at": datetime.now(UTC)}
         with self._engine.begin() as connection:
-            connection.execute(insert(_MUTANTS).values(row).on_conflict_do_nothing())
+            connection.execute(insert_new(connection, _MUTANTS).values(row))
 
     def get(self, key: str) -> Mutant | None:
         """The mutant of a key; None if the gate has not judged one."""

@@ -17,9 +17,10 @@ from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
+from .blocks import LAST_TABLES
 from .bounds import violation
 from .identity import Identity, goals_of
-from .ledger import LAST_TABLE, Ledger
+from .ledger import Ledger
 from .storage import Database
 
 # The user attributes that a study writes into Optuna, readable in any Optuna tool.
@@ -175,7 +176,7 @@ def open_stored(database: Database, name: str) -> tuple[Plan, Identity]:
 
 
 def _open(database: Database, name: str | None) -> tuple[Plan, optuna.Study]:
-    database.require_studies(LAST_TABLE)
+    database.require_studies(LAST_TABLES)
     storage = database.storage
     names = [name] if name else optuna.get_all_study_names(storage)
     if not names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import StudyError
+
+METADATA = sa.MetaData()  # all tables of recipesearch
 
 _BUSY_SECONDS = 60
 _ALIVE_SECONDS = 60  # networks drop idle connections, and the lock's connection may be idle for days
@@ -57,8 +60,8 @@ class Database:
         """The connections of ``storage``, for recipesearch's own tables."""
         return self.storage.engine
 
-    def require_studies(self, table: str) -> None:
-        """Raises StudyError unless the database exists and has ``table``, the last that a runner creates.
+    def require_studies(self, tables: Sequence[str]) -> None:
+        """Raises StudyError unless the database exists and has one of ``tables``, the last ones created.
 
         This check creates no tables: the database may belong to another program, and a runner that is
         creating its tables at the same time would fail.
@@ -67,7 +70,7 @@ class Database:
             raise StudyError(f"there is no study database at {self.file} yet; run it first")
         try:
             engine = sa.create_engine(self.url)
-            found = sa.inspect(engine).has_table(table)
+            found = any(sa.inspect(engine).has_table(table) for table in tables)
             engine.dispose()
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             raise StudyError(
@@ -123,6 +126,23 @@ class Database:
         )
 
 
+def insert_new(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that leaves an existing row of the same key unchanged."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing()
+
+
+@contextmanager
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction, also for changes of tables, that waits for all others of its kind."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key("recipesearch"))))
+        yield connection
+
+
 def _tune_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -152,7 +172,7 @@ def _take(handle: int) -> bool:
 
 @contextmanager
 def _postgres_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    key = _lock_key(name)
     with connection.execution_options(isolation_level="AUTOCOMMIT"):
         free = bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
         try:
@@ -161,6 +181,10 @@ def _postgres_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
             if free:  # the connection returns to a pool, which would keep the lock
                 with suppress(sa.exc.DBAPIError):  # a connection lost after idle hours has lost the lock too
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def _public(url: str) -> str:

@@ -6,7 +6,6 @@ For tests of the study, the search and the samplers, for dry runs and for simula
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -14,7 +13,18 @@ from typing import TYPE_CHECKING, Self
 
 from ..recipe import Recipe
 from ..recipe.shares import parent_shares
-from ..score import Conditions, Goal, Measurement, Seconds, TaskScore
+from ..score import (
+    FUNCTION,
+    MODEL,
+    Conditions,
+    Goal,
+    Part,
+    Seconds,
+    TaskScore,
+    item_order,
+    mean_of,
+    pooled_tasks,
+)
 from .order import Ready, WorkerOrder
 
 if TYPE_CHECKING:
@@ -42,13 +52,20 @@ class InstantWorker:
             engine.dtype,
             engine.chat_template,
         )
-        self.ready = Ready(conditions, _hashed(order.goals), _hashed(order.held_out))
+        self.ready = Ready(conditions, tuple(map(_loaded, order.goals)), tuple(map(_loaded, order.held_out)))
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+    def score(
+        self, recipe: Recipe, held_out: bool = False, part: Part | None = None
+    ) -> tuple[list[TaskScore], Seconds]:
         """Scores a recipe by the formula."""
         goals = self.ready.held_out if held_out else self.ready.goals
         by_task = {goal.hash: [one for one in goals if one.hash == goal.hash] for goal in goals}
-        scores = [self._score(recipe, task, of_task) for task, of_task in by_task.items()]
+        (start, stop), pooled, scores = part or (0, ITEMS), pooled_tasks(goals), []
+        for task, of_task in by_task.items():
+            whole = range(ITEMS) if start == 0 else ()
+            places = item_order(task, ITEMS)[start:stop] if task in pooled else whole
+            if places:
+                scores.append(self._score(recipe, of_task, sorted(places), start))
         return scores, Seconds(0.0, 0.0)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
@@ -66,16 +83,16 @@ class InstantWorker:
     ) -> None:
         """Does nothing: there is nothing to close."""
 
-    def _score(self, recipe: Recipe, task: str, goals: Sequence[Goal]) -> TaskScore:
-        skills = {goal.metric: self._skill(recipe, goal) for goal in goals}
+    def _score(self, recipe: Recipe, goals: Sequence[Goal], places: Sequence[int], start: int) -> TaskScore:
+        task, skills = goals[0].hash, {goal.metric: self._skill(recipe, goal) for goal in goals}
         items = {
             f"{place:06d}": {
                 metric: float(skill > _unit(task, str(place))) for metric, skill in skills.items()
             }
-            for place in range(ITEMS)
+            for place in places
         }
-        metrics = {metric: _mean([item[metric] for item in items.values()]) for metric in skills}
-        return TaskScore(task, metrics, items)
+        metrics = {metric: mean_of([item[metric] for item in items.values()]) for metric in skills}
+        return TaskScore(task, metrics, items, start, ITEMS)
 
     def _skill(self, recipe: Recipe, goal: Goal) -> float:
         """A recipe's skill in a goal, from 0 to 1; 1 at the goal's best shares."""
@@ -86,16 +103,11 @@ class InstantWorker:
         return 1.0 - sum(abs(shares.get(parent, 0.0) - wanted[parent] / total) for parent in wanted) / 2
 
 
-def _mean(values: Sequence[float]) -> Measurement:
-    mean = sum(values) / len(values)
-    return Measurement(mean, math.sqrt(mean * (1 - mean) / (len(values) - 1)))
-
-
-def _hashed(goals: Sequence[Goal]) -> tuple[Goal, ...]:
-    """Goals with task hashes that depend on the task's file name only, not on its folder."""
-    names = [goal.task.rpartition("/")[2] for goal in goals]
-    hashes = [hashlib.sha256(name.encode()).hexdigest()[:32] for name in names]
-    return tuple(replace(goal, hash=task) for goal, task in zip(goals, hashes, strict=True))
+def _loaded(goal: Goal) -> Goal:
+    """The goal with a task hash that depends on the task's file name only, not on its folder."""
+    name = goal.task.rpartition("/")[2]
+    means = goal.task != MODEL and not goal.task.startswith(FUNCTION)
+    return replace(goal, hash=hashlib.sha256(name.encode()).hexdigest()[:32], items=ITEMS, pooled=means)
 
 
 def _unit(*names: str) -> float:

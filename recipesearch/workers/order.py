@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe
-from ..score import Conditions, Goal, Seconds, TaskScore
+from ..score import Conditions, Goal, Part, Seconds, TaskScore
 
 if TYPE_CHECKING:
     from ..scoring.preferences import Preferences, Wanted
@@ -36,7 +36,10 @@ class WorkerOrder:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a worker reports once it has started: its conditions, and its goals with their tasks' hashes."""
+    """What a worker reports once it has started: its conditions and its goals.
+
+    The goals contain their tasks' hashes and numbers of items, and whether scores of parts can be pooled.
+    """
 
     conditions: Conditions
     goals: tuple[Goal, ...]
@@ -53,8 +56,14 @@ class Scoring(Protocol):
 
     ready: Ready
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
-        """Loads a recipe's merge and scores the model. Raises TrialFailed with the cause."""
+    def score(
+        self, recipe: Recipe, held_out: bool = False, part: Part | None = None
+    ) -> tuple[list[TaskScore], Seconds]:
+        """Loads a recipe's merge and scores the model. Raises TrialFailed with the cause.
+
+        ``part`` is a range [start, stop) of each task's items in the order of ``score.item_order``. Tasks
+        with a goal that is not ``pooled`` are scored whole, with the part that starts at 0.
+        """
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
         """Loads a recipe's merge and mines the model for preference pairs."""

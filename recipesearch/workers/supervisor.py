@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import RecipeSearchError, StudyError, TrialFailed, WorkerLost
 from ..files import cache_dir
 from ..recipe import Recipe
-from ..score import Seconds, TaskScore
+from ..score import Part, Seconds, TaskScore
 from .group import Group
 from .order import Ready, WorkerOrder
 
@@ -38,13 +38,15 @@ class Supervised:
         self._group: Group | None = None
         self.ready = self._start()
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+    def score(
+        self, recipe: Recipe, held_out: bool = False, part: Part | None = None
+    ) -> tuple[list[TaskScore], Seconds]:
         """As Worker.score, within the engine's timeout.
 
         Raises MachineFault if the process crashes, hangs or runs out of memory; the next call starts another
         process. Raises StudyError if that process does not start.
         """
-        scores, seconds = self._answer(("score", recipe, held_out))
+        scores, seconds = self._answer(("score", recipe, held_out, part))
         return scores, seconds
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:

@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..files import remove_folder
 from ..recipe import Recipe
-from ..score import Conditions, Seconds, TaskScore
+from ..score import Conditions, Goal, Part, Seconds, TaskScore, pooled_tasks
 from ..scoring.goals import hashed, load_goals, load_unseen
 from ..scoring.mining import mine
 from ..scoring.preferences import Preferences, Wanted, require_minable
@@ -43,7 +43,6 @@ class Worker:
         load_goals(order.monitor)
         self._engine = open_engine(order.engine, order.parents, order.donor)
         self._template = order.engine.chat_template
-        self._scorers = {False: self._scorer(tasks), True: self._scorer(held_out)}
         conditions = Conditions(
             order.engine.kind,
             self._engine.device,
@@ -56,9 +55,17 @@ class Worker:
             gpu_name(self._engine.device),
         )
         self.ready = Ready(conditions, hashed(order.goals, tasks), hashed(order.held_out, held_out))
+        self._scorers = {
+            False: self._scorer(tasks, self.ready.goals),
+            True: self._scorer(held_out, self.ready.held_out),
+        }
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
+    def score(
+        self, recipe: Recipe, held_out: bool = False, part: Part | None = None
+    ) -> tuple[list[TaskScore], Seconds]:
         """Loads a recipe's merge and scores the model on the goals' tasks, or on the held-out ones.
+
+        With ``part``, scores these items only, as ``Scoring.score`` describes.
 
         Raises TrialFailed with the cause. Any other exception of a library becomes WorkerLost, or
         MachineFault if memory ran out: the state of this process is then unknown. StudyError is passed on,
@@ -68,7 +75,7 @@ class Worker:
         with _named_causes():
             lm = self._engine.load(recipe)
             loaded = time.monotonic()
-            scores = self._scorers[held_out].score(lm, lambda: self._engine.measure(recipe))
+            scores = self._scorers[held_out].score(lm, lambda: self._engine.measure(recipe), part)
         return scores, Seconds(loaded - begun, time.monotonic() - loaded)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
@@ -96,10 +103,10 @@ class Worker:
     ) -> None:
         self._engine.close()
 
-    def _scorer(self, tasks: Sequence[Loaded]) -> Scorer:
+    def _scorer(self, tasks: Sequence[Loaded], goals: Sequence[Goal]) -> Scorer:
         """A Scorer for tasks, each counted once, with this engine's prompts."""
         unique = list({task.hash: task for task in tasks}.values())
-        return Scorer(unique, self._engine.lm, self._template)
+        return Scorer(unique, self._engine.lm, self._template, pooled_tasks(goals))
 
 
 @contextmanager

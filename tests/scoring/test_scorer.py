@@ -168,6 +168,28 @@ def test_a_score_equals_lm_evals_own(name, lm, task_file):
     assert len(score.items) == FEW
 
 
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"repeats"}))  # whose answers are drawn at random
+def test_parts_have_the_items_of_the_whole_and_its_means(name, zoo, task_file):
+    lm = load_lm(zoo / "lang", batch_size=1)  # a batch's other rows move the last bit
+    (loaded,) = load_tasks([task_file(name, TASKS[name])])
+    scorer = Scorer([loaded], lm, pooled={loaded.hash})
+    (whole,), (first,), (rest,) = (scorer.score(lm, part=part) for part in (None, (0, 5), (5, 99)))
+    assert first.items == {key: whole.items[key] for key in sorted(whole.items) if key in first.items}
+    assert {**first.items, **rest.items} == whole.items
+    assert (len(first.items), first.start, rest.start, rest.of) == (5, 0, 5, FEW)
+    means = {metric for metric in whole.metrics if loaded.pools(metric)}
+    assert first.metrics.keys() == rest.metrics.keys() == means
+    assert {metric for metric, measured in whole.metrics.items() if measured.items == FEW} == means
+    assert scorer.score(lm, part=(0, FEW)) == [whole]
+    assert scorer.score(lm, part=(FEW, 99)) == []
+
+
+def test_a_task_that_is_not_pooled_belongs_to_the_first_part(lm, task_file):
+    scorer = Scorer(load_tasks([task_file("choice", CHOICES)]), lm)
+    assert scorer.score(lm, part=(0, 5)) == scorer.score(lm)
+    assert scorer.score(lm, part=(5, 99)) == []
+
+
 def test_these_tasks_tell_models_apart(zoo, lm, task_file):
     """The equality above would mean little if all answers were wrong or all right."""
     scorer = Scorer(load_tasks([task_file("generation", GENERATE)]), lm)

@@ -64,9 +64,9 @@ class Calls:
         self.opened.append(order.name)
 
         class Noted(Worker):
-            def score(self, recipe: Recipe, held_out: bool = False) -> Any:
+            def score(self, recipe: Recipe, held_out: bool = False, part: Any = None) -> Any:
                 calls.note("gate" if order.name.endswith(".gate") else "score")
-                return super().score(recipe, held_out)
+                return super().score(recipe, held_out, part)
 
             def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Any) -> Any:
                 calls.note("mine")

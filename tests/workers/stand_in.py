@@ -39,7 +39,7 @@ def main() -> None:
     start = folder / "start"
     channel.send(do(start.read_text()) if start.exists() else "its conditions")
     while True:
-        _, told, _ = channel.recv()
+        _, told, *_ = channel.recv()
         done = do(told)
         channel.send(done if isinstance(done, Exception) else ([done], os.getpid()))
         if isinstance(done, errors.WorkerLost):

@@ -28,6 +28,25 @@ def test_a_recipe_scores_the_same_in_every_worker(make_paper_plan: MakePlan) -> 
         assert score.metrics["exact_match"].value == pytest.approx(mean)
 
 
+def test_parts_have_the_items_of_the_whole(make_paper_plan: MakePlan) -> None:
+    """A function has no parts, and comes with the first."""
+    function = {"function": "own:brevity"}
+    plan = make_paper_plan(objectives=[{"task": "a.yaml", "metric": "acc"}, function])
+    checked = preflight(plan)
+    worker = InstantWorker(worker_order(checked))
+    recipe = checked.space.express(dict(seeds(checked.space))["uniform average"])
+    assert [(goal.items, goal.pooled) for goal in worker.ready.goals] == [(ITEMS, True), (ITEMS, False)]
+    (whole, of_function), _ = worker.score(recipe)
+    (first, once), _ = worker.score(recipe, part=(0, 15))
+    (rest,), _ = worker.score(recipe, part=(15, 99))
+    assert once == of_function
+    assert len(first.items) == first.metrics["acc"].items == 15
+    assert (first.start, rest.start, rest.of) == (0, 15, ITEMS)
+    assert {**first.items, **rest.items} == whole.items
+    assert worker.score(recipe, part=(0, ITEMS)) == worker.score(recipe)
+    assert worker.score(recipe, part=(ITEMS, 99))[0] == []
+
+
 def test_a_study_over_instant_scores_has_a_front_of_merges(make_paper_plan: MakePlan) -> None:
     plan = make_paper_plan(search={"trials": 40, "population": 8, "seed": 1})
     results = run(plan, open_worker=InstantWorker)

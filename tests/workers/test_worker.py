@@ -25,7 +25,10 @@ from recipesearch.errors import (  # noqa: E402
 )
 from recipesearch.plan import EnginePlan, Plan  # noqa: E402
 from recipesearch.recipe import Recipe, Slice, Source, freeze  # noqa: E402
+from recipesearch.score import Seconds  # noqa: E402
 from recipesearch.scoring.preferences import Wanted  # noqa: E402
+from recipesearch.study.ledger import Ledger  # noqa: E402
+from recipesearch.study.storage import Database  # noqa: E402
 from recipesearch.workers import worker as module  # noqa: E402
 from recipesearch.workers.worker import Worker  # noqa: E402
 
@@ -171,6 +174,32 @@ def test_held_out_scores_are_of_the_held_out_tasks(make_plan: MakePlan, small_ta
     assert seconds.score > 0
 
 
+def test_parts_have_the_items_of_the_whole(
+    make_plan: MakePlan, small_tasks: dict[str, str], tmp_path: Path
+) -> None:
+    """And what the ledger pools from them is the whole's score, to the last bit."""
+    tasks = [small_tasks["addition_b_search"], small_tasks["reading_b_search"]]
+    exact = [{"task": task, "metric": "exact_match"} for task in tasks]
+    norm = {"task": "model", "metric": "weight_norm", "maximize": False}
+    worker, recipe = stand(make_plan(objectives=[*exact, norm]))
+    assert [(goal.items, goal.pooled) for goal in worker.ready.goals] == [(40, True), (40, True), (0, False)]
+    whole, _ = worker.score(recipe)
+    parts = [worker.score(recipe, part=part)[0] for part in ((0, 15), (15, 16), (16, 99))]
+    assert [[(score.start, len(score.items)) for score in scores] for scores in parts] == [
+        [(0, 15), (0, 15), (0, 0)],
+        [(15, 1), (15, 1)],
+        [(16, 24), (16, 24)],
+    ]
+    ledger = Ledger(Database(f"sqlite:///{tmp_path}/parts.db"), worker.ready.conditions)
+    for scores in parts:
+        ledger.commit(recipe.digest, "", scores, Seconds(0, 0))
+    metrics = ledger.metrics(recipe.digest, worker.ready.tasks)
+    for score in whole:
+        assert ledger.items(recipe.digest, score.task_hash) == score.items
+        assert metrics[score.task_hash] == score.metrics
+    assert 0 < metrics[whole[1].task_hash]["exact_match"].value < 1
+
+
 def test_conditions_say_what_the_engine_is(make_plan: MakePlan) -> None:
     conditions = stand(make_plan(engine=ENGINE | {"batch_size": 17, "dtype": "bfloat16"}))[0].ready.conditions
     assert conditions.engine.startswith("transformers/cpu/threads=1/batch=17/mergekit ")
@@ -256,6 +285,6 @@ def test_the_chat_template_is_applied_to_the_prompts(make_plan: MakePlan, zoo: P
     for applied in (False, True):
         parents = {name: str(tmp_path / name) for name in ("math", "lang")}
         worker, _ = stand(make_plan(parents=parents, engine=ENGINE | {"chat_template": applied}))
-        prompts[applied] = [i.args[0] for form in worker._scorers[False]._forms for i in form.instances]
+        prompts[applied] = [i.args[0] for form in worker._scorers[False]._tasks for i in form.instances]
         assert worker.ready.conditions.chat_template is applied
     assert prompts[True] == [f"#{prompt}" for prompt in prompts[False]]

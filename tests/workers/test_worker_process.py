@@ -26,12 +26,12 @@ class Light:
     def __init__(self, order):
         {at_start}
 
-    def score(self, recipe, held_out):
+    def score(self, recipe, held_out, part):
         if recipe == "unknown":
             return lambda: None  # no socket takes this
         if recipe != "score":
             raise getattr(errors, recipe)("so it is\\nand more")
-        return [(held_out, os.getpid())], None
+        return [(held_out if part is None else part, os.getpid())], None
 
     def __enter__(self):
         return self
@@ -72,6 +72,8 @@ def test_answers_are_those_of_the_worker(open_process: Open) -> None:
     with open_process() as worker:
         assert worker.ready == "its conditions"
         assert [ask(worker, "score", held_out)[0] for held_out in (False, True)] == [False, True]
+        ((answer,), _) = worker.score("score", part=(5, 10))  # type: ignore[arg-type]
+        assert answer[0] == (5, 10)
 
 
 @pytest.mark.parametrize("kind", ["PlanError", "RefusedInput", "StudyError"])
