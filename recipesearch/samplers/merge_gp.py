@@ -274,7 +274,7 @@ class _Model:
     def _reference(self) -> Array:
         """Just beyond the worst seed in each objective; beyond the worst point without seeds."""
         rows = list(self._seen.seeds) or list(range(len(self.means)))
-        return np.nextafter(self.means[rows].max(axis=0), np.inf)
+        return np.asarray(np.nextafter(self.means[rows].max(axis=0), np.inf))
 
     def _losses(self, points: Sequence[Coordinates], normals: Array) -> Array:
         """Losses at standard normal deviates, shape (points, deviates, objectives)."""
