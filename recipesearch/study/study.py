@@ -8,7 +8,7 @@ trial keeps its genes and its generation.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,14 +23,16 @@ from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
+from ..samplers.posterior import standings
 from ..samplers.problem import Problem, scalarized
-from ..score import Goal, Metrics, Seconds, TaskScore
+from ..score import Goal, Metrics, Part, Seconds, TaskScore
 from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
 from ..space.projection import Projection
 from ..space.seeds import Labelled, distinct, parent_label, seeds, start
 from ..space.weights import WeightSpace
 from .bounds import violation
+from .budget import Budget
 from .identity import Identity, goals_of, require_same
 from .known import record
 from .ledger import Ledger
@@ -45,20 +47,24 @@ from .results import (
     Results,
     conditions_of,
     read_results,
+    store_standings,
     stored_form,
 )
 from .storage import Database
 from .training_data import TrainingData
 
 _REPEATS_IN_A_ROW = 200
+_SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
+_AT_ONCE = 8  # recipes that are scored further before the chances are computed again
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe waiting for its score, and the trial that proposed it."""
+    """A recipe waiting for its score on a part of each task's items (None: all), and its trial."""
 
     trial: Trial
     recipe: Recipe
+    part: Part | None = None
 
     @property
     def number(self) -> int:
@@ -69,10 +75,13 @@ class Candidate:
 class Study:
     """A persistent study, created by its first run and resumed by later runs. Use ``Study.open``."""
 
-    def __init__(self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger) -> None:
+    def __init__(
+        self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger, goals: Sequence[Goal]
+    ) -> None:
         self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
         identity = study.user_attrs[IDENTITY]
-        self.goals, self.sampler = goals_of(identity), str(identity["search"]["sampler"])
+        self.goals, self.sampler = goals, str(identity["search"]["sampler"])
+        self._budget = Budget(plan.search, goals, ledger)
         self._tasks = [goal.hash for goal in self.goals]
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
         self._scored = 0
@@ -80,18 +89,19 @@ class Study:
         self._alone = {parent_label(name) for name in space.pool.parents}
         self._parents: list[Sequence[float]] = []  # the parents' own values
         self._load()
+        self._problem = self._posed()
         study.sampler = PerTrialSampler(
-            identity["search"]["sampler"],
+            self.sampler,
             plan.search,
             space.genes,
             start(space),
             Known(self._is_repeat, space.active),
-            self._problem(),
+            self._problem,
             seed_mark=SEED,
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
 
-    def _problem(self) -> Problem | None:
+    def _posed(self) -> Problem | None:
         """The problem for a model-based sampler; None for a space without merge coordinates."""
         if not isinstance(self._space, WeightSpace) or self.sampler != "merge_gp":
             return None
@@ -105,13 +115,15 @@ class Study:
         plan: Plan,
         space: Space,
         identity: Identity,
+        goals: Sequence[Goal],
         database: Database,
         more_seeds: Sequence[Labelled] = (),
     ) -> Self:
         """Creates the plan's study, or opens the stored one.
 
-        ``more_seeds`` follow the space's own seeds. Seeds are used only when the study is created. Raises
-        PlanError if the stored study differs from the plan.
+        ``goals`` are the objectives as a started worker reports them. ``more_seeds`` follow the space's own
+        seeds. Seeds are used only when the study is created. Raises PlanError if the stored study differs
+        from the plan.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
@@ -122,7 +134,7 @@ class Study:
         )
         ledger = Ledger(database, conditions_of(identity))
         _adopt(study, plan, space, identity, more_seeds, ledger)
-        return cls(plan, space, study, ledger)
+        return cls(plan, space, study, ledger, goals)
 
     # -- the loop
 
@@ -132,7 +144,7 @@ class Study:
         return self._scored
 
     def ask(self) -> Candidate | None:
-        """The next recipe to score; None once ``search.trials`` recipes have been scored.
+        """The next recipe to score; None once the budget is spent.
 
         Interrupted trials come first. Repeats of scored recipes are completed from the ledger. Raises
         SpaceUsedUp if the sampler proposes only repeats.
@@ -147,7 +159,7 @@ class Study:
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
-                return Candidate(trial, recipe)
+                return Candidate(trial, recipe, self._budget.part)
             # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
         raise SpaceUsedUp(
@@ -165,6 +177,28 @@ class Study:
         """Commits a recipe's scores, for instance held-out ones, to the ledger only."""
         text = to_yaml(recipe, lambda parent: parent.reference, {})
         self.ledger.commit(recipe.digest, text, scores, seconds)
+
+    def unsettled(self, without: Collection[str] = ()) -> list[tuple[Recipe, Part]]:
+        """Recipes whose place on the front is in doubt, with the items to score next; [] if none is left.
+
+        Recipes of the digests ``without`` are left out. At the end the recipes' standings are stored. Only a
+        model-based search has standings.
+        """
+        if self._problem is None:
+            return []
+        found = standings(self._study, self._problem)
+        doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.items() if recipe not in without}
+        parts = [
+            (recipe, self._budget.next_part(recipe))
+            for recipe in sorted(doubts, key=lambda recipe: doubts[recipe])
+            if doubts[recipe] < 0.5 - _SURE
+        ]
+        rows = {row.recipe: row for row in self.results().scored}
+        more = [(self._space.express(rows[recipe].genome), part) for recipe, part in parts if part]
+        if not (more and self._budget.may_settle(found)):
+            store_standings(self._study, found)
+            return []
+        return more[:_AT_ONCE]
 
     def results(self) -> Results:
         """The results of all trials so far."""
@@ -184,7 +218,7 @@ class Study:
     def _next_trial(self) -> Trial | None:
         if self._interrupted:
             return Trial(self._study, self._interrupted.pop(0)._trial_id)
-        return None if self._scored >= self._plan.search.trials else self._study.ask()
+        return None if self._budget.reached(self._scored) else self._study.ask()
 
     def _genome(self, trial: Trial) -> dict[str, Any]:
         """Asks for every gene. A resumed trial keeps the genes that it already has."""
@@ -204,7 +238,7 @@ class Study:
             self._fail(trial, "repeat of a recipe that failed")
             return True
         metrics = self.ledger.metrics(digest, self._tasks)
-        if set(metrics) < set(self._tasks):
+        if not self._budget.suffices(digest, metrics):
             return False
         self._complete(trial, digest, metrics)
         return True
@@ -243,6 +277,7 @@ class Study:
         if digest not in self._known:
             self._known[digest] = {}
             self._scored += 1
+            self._budget.add(digest)
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
         return self._space.express(genome).digest in self._known

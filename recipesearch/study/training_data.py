@@ -41,7 +41,7 @@ class TrainingData:
         return Problem(
             self.system,
             self._point,
-            lambda trial: str(trial.user_attrs.get(RECIPE)),
+            lambda trial: trial.user_attrs.get(RECIPE),
             lambda trial: SEED in trial.user_attrs,
             tuple(goal.sign for goal in self._goals),
             lambda: [
