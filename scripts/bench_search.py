@@ -7,8 +7,9 @@ Runs every study that FOLDER lacks, in this process, then prints a table for eac
 addition and reading in language B, ITEMS search items each; with ``--value mean`` one number, their mean.
 With ``--part`` a recipe is scored on that many items of each task (search.items). Quality, by the number of
 recipes: the hypervolume from (0, 0) of the measured front's values on 300 held-out items of each task (one
-number: the held-out mean of the recipe with the best measured mean), so no quality is a winner's luck. Each cell: mean ± one standard error over zoos and search seeds, and how often the
-sampler beats random sampling on the same zoo and search seed.
+number: the held-out mean of the recipe with the best measured mean), so no quality is a winner's luck. Each
+cell: mean ± one standard error over zoos and search seeds, and how often the sampler beats random sampling on
+the same zoo and search seed.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 
 GAIN = "expected_gain"  # a trial's user attribute (see study/results.py)
 _THETA = "merge_gp"  # a trial's system attribute: the hyperparameters of each objective
-_TRIES = 10  # corners that are drawn until one is new
-_CORNERS = 6  # recipes at corners of the space, before the model proposes
+_FIRST = 6  # recipes before the model proposes, at corners of the space and anywhere in turn
+_TRIES = 10  # first recipes that are drawn until one is new
 _NEAR, _ANYWHERE, _AGAIN, _BEST = 300, 75, 150, 8  # candidates: from the front, random, from the best
 _REFIT, _FIRST_STEPS, _STEPS = 0.1, 25, 12  # new observations before a fit; steps of a first and a later fit
 
@@ -60,7 +60,8 @@ class MergeGPSampler(BaseSampler):
         moves = Moves(self._problem.system, self._chance)
         seen = Seen.of(study, self._problem, trial)
         if seen.drawn + len(self._problem.known) < self._first or not seen.scores:
-            return self._new([moves.corner(self._kind(seen.drawn)) for _ in range(_TRIES)])[1]
+            start = moves.anywhere if seen.drawn % 2 else moves.corner
+            return self._new([start(self._kind(seen.drawn)) for _ in range(_TRIES)])[1]
         model = MergeModel(self._problem, seen)
         model.condition(self._thetas(study, trial, model.data))
         points, worth = self._ranked(moves, model, seen)
@@ -85,7 +86,7 @@ class MergeGPSampler(BaseSampler):
     @property
     def _first(self) -> int:
         """The number of recipes beside the seeds that are scored before the model proposes."""
-        return max(_CORNERS, len(self._problem.system.kinds))
+        return max(_FIRST, len(self._problem.system.kinds))
 
     def _kind(self, number: int) -> Kind:
         kinds = self._problem.system.kinds

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from optuna.study import Study
 from threadpoolctl import threadpool_limits
 
 from .. import pareto
+from ..space.coordinates import Coordinates
 from .gaussian_process import first_theta, fit
 from .improvement import quantiles
 from .merge_model import MergeModel, Seen
@@ -37,14 +39,24 @@ class Standing:
     front: float
 
 
-def standings(study: Study, problem: Problem) -> dict[str, Standing]:
-    """The standing of each scored recipe of the study, by digest; {} for fewer than four recipes.
+@dataclass(frozen=True)
+class Posterior:
+    """What a study's scores say.
 
-    Deterministic: the draws have a fixed seed.
+    - ``standings``: of each scored recipe, by digest.
+    - ``effects``: the change of each objective's value, by place and parent, if the front's knee took the
+      place from this parent alone.
     """
+
+    standings: Mapping[str, Standing]
+    effects: Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def posterior(study: Study, problem: Problem) -> Posterior | None:
+    """The posterior of a study; None for fewer than four recipes. The draws have a fixed seed."""
     seen = Seen.of(study, problem)
     if seen.own < _FEWEST:
-        return {}
+        return None
     with threadpool_limits(limits=1, user_api="blas"):
         model = MergeModel(problem, seen)
         model.condition([fit(data, first_theta(data), _STEPS) for data in model.data])
@@ -54,9 +66,32 @@ def standings(study: Study, problem: Problem) -> dict[str, Standing]:
         contenders = _contenders(means, deviations)
         chances = np.zeros(len(points))
         chances[contenders] = _on_front(model, model.draws([points[i] for i in contenders], _DRAWS))
+        effects = _effects(model, problem, points[_knee(model, means)])
     values = np.array(problem.signs) * means
     rows = zip(seen.recipes, values, deviations, chances, strict=False)
-    return {recipe: Standing(tuple(v), tuple(d), float(p)) for recipe, v, d, p in rows}
+    return Posterior({recipe: Standing(tuple(v), tuple(d), float(p)) for recipe, v, d, p in rows}, effects)
+
+
+def _knee(model: MergeModel, means: Array) -> int:
+    """The best compromise among the points within all bounds, or among all; of a single number, the best."""
+    inside = np.flatnonzero(model.within(means))
+    chosen = inside if len(inside) else np.arange(len(means))
+    place = model.value(means[chosen]).argmin() if model.one else pareto.knee(means[chosen])
+    return int(chosen[place])
+
+
+def _effects(model: MergeModel, problem: Problem, knee: Coordinates) -> dict[str, dict[str, list[float]]]:
+    system, middle = problem.system, np.zeros(1)
+    moved = []
+    for place in range(len(system.places)):
+        for parent in range(len(system.names)):
+            shares = knee.shares.copy()
+            shares[place] = np.eye(len(system.names))[parent]
+            moved.append(system.canonical(replace(knee, shares=shares)))
+    before = model.losses([knee], middle)[0, 0]
+    after = model.losses(moved, middle)[:, 0]
+    changes = iter((np.array(problem.signs) * (after - before)).tolist())
+    return {place: {name: next(changes) for name in system.names} for place in system.places}
 
 
 def _contenders(means: Array, deviations: Array) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
 from ..samplers.merge_gp import GAIN
-from ..samplers.posterior import Standing
+from ..samplers.posterior import Posterior, Standing
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
 from .blocks import LAST_TABLES
@@ -28,7 +28,7 @@ from .storage import Database
 # The user attributes that a study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
 IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
-STANDINGS = "standings"
+STANDINGS, EFFECTS = "standings", "effects"
 
 Values = tuple[Measurement, ...]
 
@@ -59,12 +59,14 @@ class Results:
     """All trials of a study, in order, with the study's identity and ledger.
 
     Once a model-based search has ended, recipes are compared by their posterior means (``Row.standing``),
-    which pool what is known about similar recipes; otherwise by their measured values.
+    which pool what is known about similar recipes; otherwise by their measured values. ``effects`` are then
+    the changes of the objectives' values, by place and parent, if the knee took a place from this parent.
     """
 
     identity: Identity
     rows: Sequence[Row]
     ledger: Ledger
+    effects: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     @property
     def database(self) -> Database:
@@ -246,16 +248,25 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
             expected_gain=trial.user_attrs.get(GAIN),
         )
 
-    return Results(identity, [row(trial) for trial in study.get_trials(deepcopy=False)], ledger)
+    rows = [row(trial) for trial in study.get_trials(deepcopy=False)]
+    return Results(identity, rows, ledger, study.user_attrs.get(EFFECTS, {}) if standings else {})
 
 
-def store_standings(study: optuna.Study, standings: Mapping[str, Standing]) -> None:
-    """Stores the standings of all scored recipes of a study, each number with six digits."""
+def store_posterior(study: optuna.Study, found: Posterior) -> None:
+    """Stores the posterior of a study, each number with six digits."""
     rows = {
-        recipe: [float(f"{v:.6g}") for v in (*one.means, *one.deviations, one.front)]
-        for recipe, one in standings.items()
+        recipe: _short([*one.means, *one.deviations, one.front]) for recipe, one in found.standings.items()
     }
+    effects = {
+        place: {parent: _short(changes) for parent, changes in row.items()}
+        for place, row in found.effects.items()
+    }
+    study.set_user_attr(EFFECTS, effects)
     study.set_user_attr(STANDINGS, rows)
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    return [float(f"{number:.6g}") for number in numbers]
 
 
 def stored_form(plan: Plan) -> dict[str, Any]:

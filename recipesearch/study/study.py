@@ -23,7 +23,7 @@ from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
-from ..samplers.posterior import standings
+from ..samplers.posterior import posterior
 from ..samplers.problem import Problem, scalarized
 from ..score import Goal, Metrics, Part, Seconds, TaskScore
 from ..space.coordinates import CoordinateSystem
@@ -47,7 +47,7 @@ from .results import (
     Results,
     conditions_of,
     read_results,
-    store_standings,
+    store_posterior,
     stored_form,
 )
 from .storage import Database
@@ -186,8 +186,12 @@ class Study:
         """
         if self._problem is None:
             return []
-        found = standings(self._study, self._problem)
-        doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.items() if recipe not in without}
+        found = posterior(self._study, self._problem)
+        if found is None:
+            return []
+        doubts = {
+            recipe: abs(one.front - 0.5) for recipe, one in found.standings.items() if recipe not in without
+        }
         parts = [
             (recipe, self._budget.next_part(recipe))
             for recipe in sorted(doubts, key=lambda recipe: doubts[recipe])
@@ -195,8 +199,8 @@ class Study:
         ]
         rows = {row.recipe: row for row in self.results().scored}
         more = [(self._space.express(rows[recipe].genome), part) for recipe, part in parts if part]
-        if not (more and self._budget.may_settle(found)):
-            store_standings(self._study, found)
+        if not (more and self._budget.may_settle(found.standings)):
+            store_posterior(self._study, found)
             return []
         return more[:_AT_ONCE]
 
