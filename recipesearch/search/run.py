@@ -122,13 +122,13 @@ class Session:
     def _settle(self) -> None:
         """Scores recipes on further items until their places on the front are sure."""
         failed: set[str] = set()
-        while more := self.study.unsettled(failed):
-            for recipe, part in more:
-                try:
-                    self.study.commit(recipe, *self.worker.score(recipe, part=part))
-                except TrialFailed as failure:
-                    failed.add(recipe.digest)
-                    _LOG.warning("recipe %s has no further scores: %s", recipe.digest[:12], failure)
+        while doubt := self.study.next_in_doubt(failed):
+            recipe, part = doubt
+            try:
+                self.study.commit(recipe, *self.worker.score(recipe, part=part))
+            except TrialFailed as failure:
+                failed.add(recipe.digest)
+                _LOG.warning("recipe %s has no further scores: %s", recipe.digest[:12], failure)
 
     def _score_candidates(self, observe: Observer) -> None:
         progress, failures = self._progress(), deque[bool](maxlen=_WINDOW)

@@ -24,7 +24,7 @@ from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.posterior import posterior
-from ..samplers.problem import Problem, scalarized
+from ..samplers.problem import scalarized
 from ..score import Goal, Metrics, Part, Seconds, TaskScore
 from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
@@ -55,7 +55,6 @@ from .training_data import TrainingData
 
 _REPEATS_IN_A_ROW = 200
 _SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
-_AT_ONCE = 8  # recipes that are scored further before the chances are computed again
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,10 @@ class Study:
         self._alone = {parent_label(name) for name in space.pool.parents}
         self._parents: list[Sequence[float]] = []  # the parents' own values
         self._load()
-        self._problem = self._posed()
+        self._data = self._training_data()
+        self._problem = (
+            self._data.problem(self._parents, self._is_repeat, self._scalarize) if self._data else None
+        )
         study.sampler = PerTrialSampler(
             self.sampler,
             plan.search,
@@ -101,13 +103,11 @@ class Study:
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
 
-    def _posed(self) -> Problem | None:
-        """The problem for a model-based sampler; None for a space without merge coordinates."""
+    def _training_data(self) -> TrainingData | None:
+        """The data of a model-based sampler; None for other samplers."""
         if not isinstance(self._space, WeightSpace) or self.sampler != "merge_gp":
             return None
-        recorded = self._study.user_attrs.get(KNOWN, {})
-        data = TrainingData(self._space, self.ledger, self.goals, recorded)
-        return data.problem(self._parents, self._is_repeat, self._scalarize)
+        return TrainingData(self._space, self.ledger, self.goals, self._study.user_attrs.get(KNOWN, {}))
 
     @classmethod
     def open(
@@ -177,32 +177,27 @@ class Study:
         """Commits a recipe's scores, for instance held-out ones, to the ledger only."""
         text = to_yaml(recipe, lambda parent: parent.reference, {})
         self.ledger.commit(recipe.digest, text, scores, seconds)
+        if self._data:
+            self._data.forget(recipe.digest)
 
-    def unsettled(self, without: Collection[str] = ()) -> list[tuple[Recipe, Part]]:
-        """Recipes whose place on the front is in doubt, with the items to score next; [] if none is left.
+    def next_in_doubt(self, without: Collection[str] = ()) -> tuple[Recipe, Part] | None:
+        """The recipe whose place on the front is most in doubt, with the items to score next.
 
-        Recipes of the digests ``without`` are left out. At the end the recipes' standings are stored. Only a
-        model-based search has standings.
+        None at the end; the posterior is then stored. Recipes of the digests ``without`` are left out. Only a
+        model-based search has a posterior.
         """
-        if self._problem is None:
-            return []
-        found = posterior(self._study, self._problem)
+        found = posterior(self._study, self._problem) if self._problem else None
         if found is None:
-            return []
-        doubts = {
-            recipe: abs(one.front - 0.5) for recipe, one in found.standings.items() if recipe not in without
-        }
-        parts = [
-            (recipe, self._budget.next_part(recipe))
-            for recipe in sorted(doubts, key=lambda recipe: doubts[recipe])
-            if doubts[recipe] < 0.5 - _SURE
-        ]
-        rows = {row.recipe: row for row in self.results().scored}
-        more = [(self._space.express(rows[recipe].genome), part) for recipe, part in parts if part]
-        if not (more and self._budget.may_settle(found.standings)):
-            store_posterior(self._study, found)
-            return []
-        return more[:_AT_ONCE]
+            return None
+        doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.standings.items()}
+        in_doubt = [recipe for recipe in doubts.keys() - set(without) if doubts[recipe] < 0.5 - _SURE]
+        if self._budget.may_settle(doubts):
+            rows = {row.recipe: row for row in self.results().scored}
+            for recipe in sorted(in_doubt, key=lambda recipe: (doubts[recipe], recipe)):
+                if part := self._budget.next_part(recipe):
+                    return self._space.express(rows[recipe].genome), part
+        store_posterior(self._study, found)
+        return None
 
     def results(self) -> Results:
         """The results of all trials so far."""
