@@ -1,4 +1,4 @@
-"""The Gaussian process: a right gradient, known noise, a learnt likeness of kinds, scale-free length scales."""
+"""The Gaussian process: its gradient, known noise, the likeness of kinds, length scales by dimension."""
 
 import numpy as np
 import pytest
@@ -126,7 +126,7 @@ def test_one_kind_teaches_about_an_alike_kind() -> None:
 
 
 def test_the_prior_of_length_scales_grows_with_the_root_of_the_dimension() -> None:
-    """The expected distance of two points grows as much, so the prior's correlation is the same everywhere."""
+    """Distances of points grow as much, so the correlation by the prior is the same in any dimension."""
     lengths = {
         size: np.exp(first_theta(observed(scattered(8, 3, size), np.ones(3)))[:-4]) for size in (1, 4, 100)
     }

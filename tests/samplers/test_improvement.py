@@ -1,4 +1,4 @@
-"""Expected gains, against their definitions: Monte Carlo of hypervolumes, and the closed form of one number."""
+"""Expected gains against their definitions: drawn hypervolumes, and the closed form for one number."""
 
 import math
 

@@ -73,7 +73,7 @@ def test_order_is_kept(maximal: str) -> None:
 
 
 def test_noise_of_a_share_is_binomial() -> None:
-    """On the log-odds scale its variance is 1 / (n p (1 - p)): more items or a share near a half, less noise."""
+    """The variance of log-odds is 1 / (n p (1 - p)): least for many items and for shares near a half."""
     few, many = shares(10, 20, items=40), shares(100, 200, items=400)
     few_noise, many_noise = (outcome(measured).latent(measured)[1] for measured in (few, many))
     assert few_noise == pytest.approx([1 / (41 * p * (1 - p)) for p in (10.5 / 41, 0.5)], rel=0.02)
