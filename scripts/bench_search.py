@@ -27,15 +27,17 @@ import numpy as np
 import optuna
 import torch
 from markdown_tables import table_head, table_row
+from peers import Parents, evolve, mergenetic
 from quick_worker import QuickWorker, QuickZoo
 from zoo_studies import ENGINE, TASKS
 
 from recipesearch import pareto
-from recipesearch.checking.preflight import Preflight, preflight
+from recipesearch.checking.preflight import preflight
 from recipesearch.errors import SpaceUsedUp
 from recipesearch.plan import Plan, read_plan
+from recipesearch.recipe import Parent, Recipe
 from recipesearch.search.run import run
-from recipesearch.study.results import Results, Row, open_results
+from recipesearch.study.results import open_results
 from recipesearch.study.storage import Database
 
 GROUPS = {"layer_groups": 4, "own": ["embed", "head"]}
@@ -49,8 +51,19 @@ SPACES: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "six": (("base", "math", "lang"), {"methods": SIX, "parents": "subset", "layer_groups": 4}),
     "linear": (("math", "lang"), {"methods": ["linear"], **GROUPS}),
     "arithmetic": (("base", "math", "lang"), {"methods": ["task_arithmetic"], **GROUPS}),
+    "layers": (("math", "lang"), {"depth": [3, 6], "repeats": 2}),
+}
+PEERS = {"evolve": evolve, "mergenetic": mergenetic}
+PEER_METHODS = {
+    "demo": "linear",
+    "linear": "linear",
+    "base": "task_arithmetic",
+    "arithmetic": "task_arithmetic",
+    "six": "dare_ties",
 }
 STEPS = (25, 50, 100, 150)
+
+Scored = tuple[Recipe, list[float]]
 
 
 @dataclass(frozen=True)
@@ -118,49 +131,62 @@ def _measure(cell: Cell, zoo: QuickZoo) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=_memory()) as scratch:
         plan = _plan(cell, Path(scratch))
         started = time.process_time()
-        try:
-            results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
-        except SpaceUsedUp:
-            results = open_results(Database(plan.storage_url))[1]
-        seconds = time.process_time() - started
         checked = preflight(plan)
-        quality = {step: _quality(cell, checked, results.scored[:step], zoo) for step in STEPS}
-        methods = [checked.space.express(row.genome).method for row in results.scored]
+        parents = checked.pool.parents
+        scored = (_peer if cell.sampler in PEERS else _study)(cell, plan, parents, zoo)
+        seconds = time.process_time() - started
+        quality = {step: _quality(cell, scored[:step], tuple(parents.values()), zoo) for step in STEPS}
         print(cell.name, {s: round(q, 3) for s, q in quality.items()}, f"{seconds:.0f} s", flush=True)
-        return {"quality": quality, "methods": methods, "values": _values(results), "seconds": seconds}
+        methods, values = [recipe.method for recipe, _ in scored], [values for _, values in scored]
+        return {"quality": quality, "methods": methods, "values": values, "seconds": seconds}
 
 
-def _quality(cell: Cell, checked: Preflight, rows: Sequence[Row], zoo: QuickZoo) -> float:
-    """The held-out quality of what these rows measured."""
-    measured = np.array([[m.value for m in row.values or ()] for row in rows])
+def _study(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Scored]:
+    """The recipes of a study of recipesearch in the order of scoring, with their values."""
+    try:
+        results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
+    except SpaceUsedUp:
+        results = open_results(Database(plan.storage_url))[1]
+    express = preflight(plan).space.express
+    return [(express(row.genome), [m.value for m in row.values or ()]) for row in results.scored]
+
+
+def _peer(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Scored]:
+    """The recipes of a peer's search, without repeats."""
+    found: dict[str, Scored] = {}
+
+    def score(recipe: Recipe) -> tuple[float, float]:
+        one, other = (float(bits.mean()) for bits in zoo.answers(recipe, tuple(parents.values())))
+        found.setdefault(recipe.digest, (recipe, [one, other]))
+        return one, other
+
+    PEERS[cell.sampler](score, parents, PEER_METHODS[cell.space], cell.trials, cell.seed)
+    return list(found.values())
+
+
+def _quality(cell: Cell, scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo) -> float:
+    """The held-out quality of what these recipes measured."""
+    measured = np.array([values for _, values in scored])
     if cell.value == "mean":
         chosen = [int(measured.mean(1).argmax())]
     else:
         chosen = list(np.flatnonzero(pareto.front(-measured)))
-    held = np.array([_held_out(checked, rows[index], zoo) for index in chosen])
+    answers = [zoo.answers(scored[index][0], parents, held_out=True) for index in chosen]
+    held = np.array([[float(bits.mean()) for bits in of_tasks] for of_tasks in answers])
     return float(held.mean()) if cell.value == "mean" else pareto.hypervolume(-held, np.zeros(2))
 
 
-def _held_out(checked: Preflight, row: Row, zoo: QuickZoo) -> list[float]:
-    parents = tuple(checked.pool.parents.values())
-    answers = zoo.answers(checked.space.express(row.genome), parents, held_out=True)
-    return [float(bits.mean()) for bits in answers]
-
-
-def _values(results: Results) -> list[list[float]]:
-    return [[m.value for m in row.values or ()] for row in results.scored]
-
-
 def _plan(cell: Cell, folder: Path) -> Plan:
-    parents, weights = SPACES[cell.space]
-    search: dict[str, Any] = {"sampler": cell.sampler, "trials": cell.trials, "seed": cell.seed}
+    parents, space = SPACES[cell.space]
+    sampler = "random" if cell.sampler in PEERS else cell.sampler
+    search: dict[str, Any] = {"sampler": sampler, "trials": cell.trials, "seed": cell.seed}
     if cell.value == "mean":
         search["scalarize"] = [0.5, 0.5]
     document = {
         "name": "bench",
         "parents": {name: f"zoo@{cell.zoo}:{name}" for name in parents},
         "base": "base" if "base" in parents else None,
-        "space": {"weights": weights},
+        "space": {"layers" if cell.space == "layers" else "weights": space},
         "objectives": [
             {"task": f"zoo@{cell.zoo}:tasks/{task}_search.yaml", "metric": "exact_match"} for task in TASKS
         ],

@@ -9,7 +9,6 @@ right answers appended therefore gives the item results of lm-eval's generation 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,13 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from zoo_studies import TASKS
 
 from recipesearch.merging.resident import ResidentParents
 from recipesearch.merging.stream import Merger
 from recipesearch.recipe import Parent, Recipe
-from recipesearch.score import Conditions, Goal, Measurement, Seconds, TaskScore
+from recipesearch.score import Conditions, Goal, Part, Seconds, TaskScore, item_order, mean_of
 from recipesearch.scoring.preferences import Preferences, Wanted
 from recipesearch.workers.order import Ready, WorkerOrder
 from recipesearch.zoo import build_zoo
@@ -43,10 +42,9 @@ class QuickZoo:
 
     def __init__(self, seed: int, items: int) -> None:
         self.folder, self.items = build_zoo(seed), items
-        base = str(self.folder / "base")
-        self._tokenizer = AutoTokenizer.from_pretrained(base)
-        self._model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-        self._live = dict(self._model.named_parameters())
+        self._base = str(self.folder / "base")
+        self._tokenizer = AutoTokenizer.from_pretrained(self._base)
+        self._models: dict[int, LlamaForCausalLM] = {}
         self._mergers: dict[tuple[Parent, ...], Merger] = {}
         self._known: dict[tuple[str, bool], list[Bits]] = {}
         self._rows = {held: [self._read(task, held) for task in TASKS] for held in (False, True)}
@@ -55,22 +53,26 @@ class QuickZoo:
         """For each task, whether each item is answered rightly."""
         key = (recipe.digest, held_out)
         if key not in self._known:
-            self._load(recipe, tuple(parents))
-            rows = self._rows[held_out]
-            self._known[key] = np.split(self._right(torch.cat(rows)), [len(rows[0])])
+            model, rows = self._merged(recipe, tuple(parents)), self._rows[held_out]
+            self._known[key] = np.split(_right(model, torch.cat(rows)), [len(rows[0])])
         return self._known[key]
 
-    def _load(self, recipe: Recipe, parents: tuple[Parent, ...]) -> None:
+    def _merged(self, recipe: Recipe, parents: tuple[Parent, ...]) -> LlamaForCausalLM:
         if parents not in self._mergers:
             self._mergers[parents] = Merger(ResidentParents({p: Path(str(p.source)) for p in parents}))
+        tensors = dict(self._mergers[parents].stream(recipe))
+        model = self._of_depth(sum("input_layernorm" in name for name in tensors))
+        live = dict(model.named_parameters())
         with torch.no_grad():
-            for name, tensor in self._mergers[parents].stream(recipe):
-                self._live[name].copy_(tensor)
+            for name, tensor in tensors.items():
+                live[name].copy_(tensor)
+        return model
 
-    @torch.inference_mode()
-    def _right(self, rows: torch.Tensor) -> Bits:
-        logits = self._model(rows[:, :-1], logits_to_keep=_ANSWER).logits
-        return np.asarray((logits.argmax(-1) == rows[:, -_ANSWER:]).all(1))
+    def _of_depth(self, layers: int) -> LlamaForCausalLM:
+        if layers not in self._models:
+            config = LlamaConfig.from_pretrained(self._base, num_hidden_layers=layers)
+            self._models[layers] = LlamaForCausalLM(config).to(torch.float32).eval()
+        return self._models[layers]
 
     def _read(self, task: str, held_out: bool) -> torch.Tensor:
         file = self.folder / "tasks" / f"{task}_{'held_out' if held_out else 'search'}.jsonl"
@@ -80,6 +82,12 @@ class QuickZoo:
         return torch.tensor(self._tokenizer(texts[:count], add_special_tokens=False)["input_ids"])
 
 
+@torch.inference_mode()
+def _right(model: LlamaForCausalLM, rows: torch.Tensor) -> Bits:
+    logits = model(rows[:, :-1], logits_to_keep=_ANSWER).logits
+    return np.asarray((logits.argmax(-1) == rows[:, -_ANSWER:]).all(1))
+
+
 class QuickWorker:
     """Scores recipes over one zoo for one order. The goals are exact match on TASKS, in this order."""
 
@@ -87,15 +95,18 @@ class QuickWorker:
         self._zoo, self._parents = zoo, order.parents
         engine = order.engine
         conditions = Conditions("quick", "cpu", 1, engine.batch_size, torch.__version__, engine.dtype, False)
+        tasks = zip(order.goals, TASKS, strict=True)
         goals = tuple(
-            replace(goal, hash=f"{task}/{zoo.items}") for goal, task in zip(order.goals, TASKS, strict=True)
+            replace(goal, hash=f"{task}/{zoo.items}", items=zoo.items, pooled=True) for goal, task in tasks
         )
         self.ready = Ready(conditions, goals, ())
 
-    def score(self, recipe: Recipe, held_out: bool = False) -> tuple[list[TaskScore], Seconds]:
-        """Scores a recipe on the search items."""
-        found = self._zoo.answers(recipe, self._parents)
-        return [_score(goal, bits) for goal, bits in zip(self.ready.goals, found, strict=True)], Seconds(0, 0)
+    def score(
+        self, recipe: Recipe, held_out: bool = False, part: Part | None = None
+    ) -> tuple[list[TaskScore], Seconds]:
+        """Scores a recipe on the search items, or on a part of each task's."""
+        found = zip(self.ready.goals, self._zoo.answers(recipe, self._parents), strict=True)
+        return [_score(goal, bits, part or (0, len(bits))) for goal, bits in found], Seconds(0, 0)
 
     def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
         """Not supported."""
@@ -113,8 +124,8 @@ class QuickWorker:
         """Does nothing: the zoo outlives its workers."""
 
 
-def _score(goal: Goal, bits: Bits) -> TaskScore:
-    mean = float(bits.mean())
-    stderr = math.sqrt(mean * (1 - mean) / (len(bits) - 1))
-    items = {f"{place:06d}": {goal.metric: float(bit)} for place, bit in enumerate(bits)}
-    return TaskScore(goal.hash, {goal.metric: Measurement(mean, stderr)}, items)
+def _score(goal: Goal, bits: Bits, part: Part) -> TaskScore:
+    places = sorted(item_order(goal.hash, len(bits))[part[0] : part[1]])
+    items = {f"{place:06d}": {goal.metric: float(bits[place])} for place in places}
+    measured = mean_of([float(bits[place]) for place in places])
+    return TaskScore(goal.hash, {goal.metric: measured}, items, part[0], len(bits))

@@ -18,6 +18,7 @@ from ..space.kinds import Space, open_space
 from ..space.places import Parts
 from ..space.pool import Pool
 from ..space.seeds import require_parent_alone
+from ..space.weights import WeightSpace
 from .parents import Member, Parents, examine, require_distinct
 
 # GPT-NeoX calls its head embed_out.
@@ -80,7 +81,8 @@ def fit(plan: Plan, parents: Parents, tokenizer: Tokenizer | None) -> Preflight:
     )
     space = open_space(plan.space, pool)
     bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
-    choice = choose(plan.search, space.genes, len(plan.objectives), bounded)
+    weights = isinstance(space, WeightSpace)
+    choice = choose(plan.search, space.genes, len(plan.objectives), bounded, weights)
     if relative := [place for place, one in enumerate(plan.objectives) if one.within is not None]:
         require_parent_alone(space, f"objectives.{relative[0]}.within")
     return Preflight(plan, parents, pool, space, choice)

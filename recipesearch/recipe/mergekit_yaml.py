@@ -31,6 +31,8 @@ from .recipe import (
 
 PROVENANCE = "recipesearch"
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
+# libyaml's loader reads thousands of recipes in a second; some builds of PyYAML lack it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TOP = {
     "merge_method",
     "base_model",
@@ -90,7 +92,7 @@ def from_yaml(
     misspelt parameters.
     """
     try:
-        config = yaml.safe_load(text)
+        config = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise PlanError(f"the recipe is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(config, Mapping) or "merge_method" not in config:

@@ -1,7 +1,13 @@
 """Samplers: from a sampler's name in the plan to proposed genomes. Only this room distinguishes samplers.
 
-fit.py        what each sampler can search, the rejection of unsuitable spaces, and the choice of ``auto``
-build.py      an Optuna sampler from a sampler's name
-catcmawm.py   CMA-ES over numbers and choices together
-per_trial.py  a sampler that is rebuilt for each trial and avoids known recipes
+fit.py               what each sampler can search, the rejection of unsuitable spaces, and the choice of ``auto``
+build.py             an Optuna sampler from a sampler's name
+catcmawm.py          CMA-ES over numbers and choices together
+merge_gp.py          Bayesian optimisation over merge coordinates, with the five files below
+problem.py           what the model is told about a study
+outcomes.py          metrics on the model's scale, with the noise of each score
+gaussian_process.py  the model of one objective
+moves.py             candidates: steps from good merges, and random points
+improvement.py       what a candidate is expected to add
+per_trial.py         a sampler that is rebuilt for each trial and avoids known recipes
 """

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from ..errors import PlanError
+from ..pareto import MOST_OBJECTIVES
 from ..plan import SearchPlan
 
 Genes = Mapping[str, BaseDistribution]
@@ -23,6 +24,7 @@ class Ability:
     - ``objectives``: several objectives.
     - ``constraints``: bounds on objectives.
     - ``breeds``: the sampler works in generations, and the seeds are the first generation.
+    - ``coordinates``: the sampler needs merge coordinates, which layer spaces lack.
     - ``starts``: the sampler draws around a mean, and the best seed is the first mean.
     """
 
@@ -31,11 +33,12 @@ class Ability:
     constraints: bool = True
     breeds: bool = False
     starts: bool = False
+    coordinates: bool = False
 
 
 _GAUSSIAN = Ability(choices=False, objectives=False, constraints=False, starts=True)
 SAMPLERS: Mapping[str, Ability] = {
-    "merge_gp": Ability(),
+    "merge_gp": Ability(coordinates=True),
     "nsga2": Ability(breeds=True),
     "nsga3": Ability(breeds=True),
     "tpe": Ability(),
@@ -56,18 +59,39 @@ class Choice:
     reason: str
 
 
-def choose(search: SearchPlan, genes: Genes, objectives: int, constrained: bool = False) -> Choice:
+def choose(
+    search: SearchPlan,
+    genes: Genes,
+    objectives: int,
+    constrained: bool = False,
+    coordinates: bool = False,
+) -> Choice:
     """The plan's sampler, or the sampler that ``auto`` selects for this number of objectives.
 
-    Raises PlanError, with the way out, if the plan's sampler cannot search this space.
+    ``coordinates``: the space has merge coordinates. Raises PlanError, with the way out, if the plan's
+    sampler cannot search this space.
     """
     if not genes:
         raise PlanError("the space has no genes: add parents, methods or layer groups")
     values = 1 if search.scalarize else objectives
     if search.sampler == "auto":
+        if coordinates and objectives <= MOST_OBJECTIVES:
+            return Choice("merge_gp", "a model of the merges by what each parent contributes to each place")
         return _auto(genes, values, constrained)
+    if SAMPLERS[search.sampler].coordinates:
+        _require_coordinates(search.sampler, coordinates, objectives)
     _require_fit(search.sampler, genes, values, constrained)
     return Choice(search.sampler, "the study file names it")
+
+
+def _require_coordinates(sampler: str, coordinates: bool, objectives: int) -> None:
+    if not coordinates:
+        raise PlanError(f"sampler {sampler} needs space.weights: for space.layers use auto, tpe or nsga2")
+    if objectives > MOST_OBJECTIVES:
+        raise PlanError(
+            f"sampler {sampler} takes up to {MOST_OBJECTIVES} objectives, but the plan has {objectives}: "
+            "use auto or nsga3"
+        )
 
 
 def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> None:

@@ -64,7 +64,7 @@ class MergeGPSampler(BaseSampler):
     def _propose(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         moves = Moves(self._problem.system, self._chance)
         seen = _Seen.of(study, trial, self._problem)
-        if seen.drawn < max(_CORNERS, len(self._problem.system.kinds)) or not seen.scores:
+        if seen.drawn + len(self._problem.known) < self._first or not seen.scores:
             candidates = [moves.corner(self._kind(seen.drawn)) for _ in range(10)]
         else:
             model = _Model(self._problem, seen)
@@ -81,6 +81,11 @@ class MergeGPSampler(BaseSampler):
     ) -> Any:
         """A uniform draw."""
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+
+    @property
+    def _first(self) -> int:
+        """The number of recipes beside the seeds that are scored before the model proposes."""
+        return max(_CORNERS, len(self._problem.system.kinds))
 
     def _kind(self, number: int) -> Kind:
         kinds = self._problem.system.kinds
@@ -101,7 +106,7 @@ class MergeGPSampler(BaseSampler):
 
     def _forced(self, seen: _Seen) -> Kind | None:
         """The kind that was tried least, at steps that grow rarer: no kind is given up for good."""
-        steps = seen.drawn - max(_CORNERS, len(self._problem.system.kinds))
+        steps = seen.drawn - self._first
         kinds = self._problem.system.kinds
         gap, at = 4, 4
         while at < steps:
@@ -152,7 +157,8 @@ class _Seen:
 
     @classmethod
     def of(cls, study: Study, trial: FrozenTrial, problem: Problem) -> _Seen:
-        points, scores = [point for point, _ in problem.known], [score for _, score in problem.known]
+        points: list[Coordinates] = []
+        scores: list[Scores] = []
         pending, seeds, drawn = [], [], 0
         recipes: set[str] = set()
         for other in study.get_trials(deepcopy=False):
@@ -171,6 +177,10 @@ class _Seen:
                 scores.append(found)
             elif other.state == TrialState.RUNNING:
                 pending.append(problem.point(other))
+        for digest, (point, found) in problem.known.items():
+            if digest not in recipes:
+                points.append(point)
+                scores.append(found)
         return cls(points, scores, seeds, pending, drawn)
 
 
@@ -183,7 +193,8 @@ class _Model:
         self._numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
         columns = list(zip(*seen.scores, strict=True))
         self._outcomes: list[Outcome] = [outcome(column) for column in columns]
-        kept = _kept(seen, problem)
+        signs, rows = np.array(problem.signs), [[m.value for m in row] for row in seen.scores]
+        kept = most_telling(signs * np.array(rows))
         points, kinds_ = self._inputs([seen.points[index] for index in kept])
         self.data = [
             Observations(points, kinds_, *scale.latent([column[index] for index in kept]))
@@ -292,14 +303,15 @@ class _Model:
         return features(self._problem.system, points), numbers
 
 
-def _kept(seen: _Seen, problem: Problem) -> list[int]:
-    """The observations that the model takes: all; of very many the best, and an even share of the rest."""
-    count = len(seen.points)
-    if count <= _MOST:
-        return list(range(count))
-    losses = np.array([[s * m.value for s, m in zip(problem.signs, row, strict=True)] for row in seen.scores])
+def most_telling(losses: Array) -> list[int]:
+    """The points that a model takes, from ``losses`` of shape (points, objectives).
+
+    All points; of very many the best in any objective, and an even share of the rest.
+    """
+    if len(losses) <= _MOST:
+        return list(range(len(losses)))
     ranks = losses.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable").min(axis=1)
     order = np.argsort(ranks, kind="stable")
     best, rest = order[: _MOST // 2], order[_MOST // 2 :]
     spread = rest[np.linspace(0, len(rest) - 1, _MOST - len(best)).astype(int)]
-    return sorted({*seen.seeds, *best.tolist(), *spread.tolist()})
+    return sorted({*best.tolist(), *spread.tolist()})

@@ -48,7 +48,7 @@ class Moves:
         point, other = (points[int(chance.integers(len(points)))] for _ in range(2))
         shares = self._step(point.shares, other.shares)
         if kind is None:
-            change = len(self.system.kinds) > 1 and chance.random() < _KIND_CHANGES
+            change = point.kind not in self.system.kinds or chance.random() < _KIND_CHANGES
             kind = self._any_kind() if change else point.kind
         extras = np.where(point.extras == IDLE, other.extras, point.extras)
         steps = chance.normal(0.0, _EXTRA_STEP, len(extras)) * (chance.random(len(extras)) < _EXTRA_CHANGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..space.coordinates import Coordinates, CoordinateSystem
 
 Array = NDArray[np.float64]
 Scores = Sequence[Measurement]
+Known = Mapping[str, tuple[Coordinates, Scores]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Problem:
     - ``bounds``: for each objective the greatest loss within its bound, None without a bound.
     - ``scores``: a complete trial's measurements in the objectives' order.
     - ``repeated``: whether a genome's recipe was tried before.
-    - ``known``: points that other studies in the database have scored.
+    - ``known``: what other studies in the database had scored when this study was created, by digest.
     """
 
     system: CoordinateSystem
@@ -41,7 +42,7 @@ class Problem:
     scores: Callable[[FrozenTrial], Scores | None]
     repeated: Callable[[Mapping[str, Any]], bool]
     scalarize: ScalarizePlan | None = None
-    known: Sequence[tuple[Coordinates, Scores]] = ()
+    known: Known = field(default_factory=dict)
 
 
 def scalarized(plan: ScalarizePlan, signs: Sequence[int], losses: Array) -> Array:

@@ -28,6 +28,11 @@ class Projection:
         self._probes = system.space.places.probes()
         self._names = {parent: name for name, parent in self._pool.parents.items()}
 
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The pool's parents."""
+        return tuple(self._names)
+
     def of(self, recipe: Recipe) -> Coordinates | None:
         """A recipe's coordinates; None if it has other parents, or layers at other depths."""
         layout = _layout(recipe, self._pool.layers)

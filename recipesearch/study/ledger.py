@@ -8,7 +8,7 @@ be scored in parts: the metrics that are means are then pooled over all known it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,6 +154,15 @@ class Ledger:
         """A scored recipe's mergekit YAML."""
         with self._engine.connect() as connection:
             return connection.scalar(sa.select(_RECIPES.c.yaml).filter_by(digest=recipe))
+
+    def yamls(self, recipes: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """The digests and mergekit YAML of these recipes, in the order of their digests."""
+        wanted = set(recipes)
+        query = sa.select(_RECIPES.c.digest, _RECIPES.c.yaml).order_by(_RECIPES.c.digest)
+        with self._engine.connect() as connection:
+            for digest, text in connection.execute(query):
+                if digest in wanted:
+                    yield digest, text
 
     def _mine(self, query: sa.Select[Any], tasks: Iterable[str]) -> sa.Select[Any]:
         conditions = self._conditions

@@ -25,7 +25,7 @@ from .storage import Database
 
 # The user attributes that a study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
-IDENTITY, PLAN, HELD_OUT = "identity", "plan", "held_out"
+IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
 
 Values = tuple[Measurement, ...]
 

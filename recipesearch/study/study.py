@@ -25,16 +25,20 @@ from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.problem import Problem, scalarized
 from ..score import Goal, Metrics, Seconds, TaskScore
+from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
+from ..space.projection import Projection
 from ..space.seeds import Labelled, distinct, parent_label, seeds, start
 from ..space.weights import WeightSpace
 from .bounds import violation
 from .identity import Identity, goals_of, require_same
+from .known import record
 from .ledger import Ledger
 from .results import (
     CAUSE,
     HELD_OUT,
     IDENTITY,
+    KNOWN,
     PLAN,
     RECIPE,
     SEED,
@@ -68,7 +72,7 @@ class Study:
     def __init__(self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger) -> None:
         self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
         identity = study.user_attrs[IDENTITY]
-        self.goals = goals_of(identity)
+        self.goals, self.sampler = goals_of(identity), str(identity["search"]["sampler"])
         self._tasks = [goal.hash for goal in self.goals]
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
         self._scored = 0
@@ -89,9 +93,10 @@ class Study:
 
     def _problem(self) -> Problem | None:
         """The problem for a model-based sampler; None for a space without merge coordinates."""
-        if not isinstance(self._space, WeightSpace):
+        if not isinstance(self._space, WeightSpace) or self.sampler != "merge_gp":
             return None
-        data = TrainingData(self._space, self.ledger, self.goals)
+        recorded = self._study.user_attrs.get(KNOWN, {})
+        data = TrainingData(self._space, self.ledger, self.goals, recorded)
         return data.problem(self._parents, self._is_repeat, self._scalarize)
 
     @classmethod
@@ -115,8 +120,9 @@ class Study:
             directions=_directions(plan, goals_of(identity)),
             load_if_exists=True,
         )
-        _adopt(study, plan, space, identity, more_seeds)
-        return cls(plan, space, study, Ledger(database, conditions_of(identity)))
+        ledger = Ledger(database, conditions_of(identity))
+        _adopt(study, plan, space, identity, more_seeds, ledger)
+        return cls(plan, space, study, ledger)
 
     # -- the loop
 
@@ -270,7 +276,12 @@ def _directions(plan: Plan, goals: Sequence[Goal]) -> list[StudyDirection]:
 
 
 def _adopt(
-    study: optuna.Study, plan: Plan, space: Space, identity: Identity, more_seeds: Sequence[Labelled]
+    study: optuna.Study,
+    plan: Plan,
+    space: Space,
+    identity: Identity,
+    more_seeds: Sequence[Labelled],
+    ledger: Ledger,
 ) -> None:
     """Stores identity and seeds in a new study, or checks that the stored study has this identity."""
     stored = study.user_attrs.get(IDENTITY)
@@ -289,6 +300,9 @@ def _adopt(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(_metric_names(plan))
+        if isinstance(space, WeightSpace) and identity["search"]["sampler"] == "merge_gp":
+            projection = Projection(CoordinateSystem(space))
+            study.set_user_attr(KNOWN, record(ledger, projection, goals_of(identity)))
         study.set_user_attr(IDENTITY, dict(identity))
     study.set_user_attr(PLAN, stored_form(plan))
 

@@ -14,6 +14,7 @@ from ..space.coordinates import Coordinates, CoordinateSystem
 from ..space.projection import Projection
 from ..space.weights import WeightSpace
 from .bounds import violation
+from .known import Record, restore
 from .ledger import Ledger
 from .results import RECIPE, SEED
 
@@ -21,12 +22,13 @@ from .results import RECIPE, SEED
 class TrainingData:
     """Points and scores of a study's trials. Both are read once for each recipe and kept."""
 
-    def __init__(self, space: WeightSpace, ledger: Ledger, goals: Sequence[Goal]) -> None:
+    def __init__(self, space: WeightSpace, ledger: Ledger, goals: Sequence[Goal], recorded: Record) -> None:
         self._space, self._ledger, self._goals = space, ledger, goals
         self.system = CoordinateSystem(space)
         self._projection = Projection(self.system)
         self._tasks = [goal.hash for goal in goals]
         self._points: dict[str, Coordinates] = {}
+        self._known = restore(ledger, self._projection, recorded)
         self._scores: dict[str, dict[str, Metrics]] = ledger.all_metrics(self._tasks)
 
     def problem(
@@ -49,6 +51,7 @@ class TrainingData:
             self._of,
             repeated,
             scalarize,
+            self._known,
         )
 
     def _point(self, trial: FrozenTrial) -> Coordinates:

@@ -47,7 +47,7 @@ def count_scorings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_seeds_belong_to_generation_zero_and_become_parents(make_paper_plan: MakePlan) -> None:
-    plan = make_paper_plan(search={"population": 6, "trials": 18, "seed": 1})
+    plan = make_paper_plan(search={"sampler": "nsga2", "population": 6, "trials": 18, "seed": 1})
     run_here(plan)
     study = stored(plan)
     seeds = [trial for trial in study.trials if "seed" in trial.user_attrs]
