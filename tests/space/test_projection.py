@@ -204,6 +204,18 @@ def test_the_first_filter_that_matches_applies() -> None:
     assert rest == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 
 
+@pytest.mark.parametrize(
+    "own", [[{"filter": "self_attn", "value": 4.0}], []], ids=["filters", "empty gradient"]
+)
+def test_where_a_setting_has_no_value_the_next_one_applies(own: list[object]) -> None:
+    """As in mergekit: a parent's own setting, then the slice's, then the recipe's, then the default."""
+    space = space_of({"methods": ("linear",), "layer_groups": 1, "filters": ("self_attn",)})
+    for shared, share in (({"weight": 2.0}, 1 / 3), ({}, 1 / 3)):
+        attention, rest = projected(whole(shared, math={"weight": own}), space).shares
+        assert rest == pytest.approx([share] * 3)
+        assert attention[1] == pytest.approx(4 / (4 + 2 * shared.get("weight", 1.0)) if own else 1 / 3)
+
+
 # -- recipes without coordinates
 
 
