@@ -1,6 +1,6 @@
 """Samplers: from a sampler's name in the plan to proposed genomes. Only this room distinguishes samplers.
 
-fit.py               what each sampler can search, the rejection of unsuitable spaces, and the choice of ``auto``
+fit.py               what each sampler can search, the rejection of unsuitable spaces, the choice of ``auto``
 build.py             an Optuna sampler from a sampler's name
 catcmawm.py          CMA-ES over numbers and choices together
 merge_gp.py          Bayesian optimisation over merge coordinates, with the five files below
