@@ -166,7 +166,7 @@ class _Seen:
                 continue
             drawn += not problem.is_seed(other)
             recipe = problem.recipe(other)
-            if recipe in recipes:
+            if recipe is None or recipe in recipes:
                 continue
             recipes.add(recipe)
             found = problem.scores(other) if other.state == TrialState.COMPLETE else None
