@@ -68,7 +68,7 @@ class MergeGPSampler(BaseSampler):
             candidates = [moves.corner(self._kind(seen.drawn)) for _ in range(10)]
         else:
             model = _Model(self._problem, seen)
-            model.condition(self._thetas(study, trial, model.data))
+            model.condition(self._thetas(study, trial, model.data, len(seen.scores)))
             candidates = self._ranked(moves, model, seen)
         for point in candidates:
             genome = self._problem.system.genome(point)
@@ -119,9 +119,13 @@ class MergeGPSampler(BaseSampler):
             counts[point.kind] = counts.get(point.kind, 0) + 1
         return min(kinds, key=lambda kind: counts[kind])
 
-    def _thetas(self, study: Study, trial: FrozenTrial, data: Sequence[Observations]) -> list[Array]:
-        """The hyperparameters of each objective: the last stored ones, fitted again after enough scores."""
-        count = len(data[0].values)
+    def _thetas(
+        self, study: Study, trial: FrozenTrial, data: Sequence[Observations], count: int
+    ) -> list[Array]:
+        """The hyperparameters of each objective: the last stored ones, fitted again after enough scores.
+
+        ``count`` is the number of all scores, of which ``data`` may have a part.
+        """
         stored = _stored(study, trial, data[0].points.shape[1] + 4)
         if stored and count - stored[0] < max(3, _REFIT * stored[0]):
             return stored[1]
