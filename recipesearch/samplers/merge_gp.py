@@ -242,7 +242,9 @@ class _Model:
     def worth(self, points: Sequence[Coordinates]) -> Array:
         """The expected gain of each point, shape (points,)."""
         if self._one:
-            best = float(self._value(self.means[self._inside]).min())
+            values = self._value(self.means[self._inside])
+            # If no point is within all bounds, any point within them is a gain.
+            best = float(values.min() if self._within.any() else values.max())
             losses = self._losses(points, quantiles(_DRAWS) if self.count == 1 else self._normals)
             return expected_gain(losses, best, self._value, self._bounds)
         losses = self._losses(points, quantiles(_QUANTILES))
