@@ -75,6 +75,7 @@ class Study:
         self.goals, self.sampler = goals_of(identity), str(identity["search"]["sampler"])
         self._tasks = [goal.hash for goal in self.goals]
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
+        self._asked: set[str] = set()  # recipes handed out by this process
         self._scored = 0
         self._interrupted: list[FrozenTrial] = []
         self._alone = {parent_label(name) for name in space.pool.parents}
@@ -147,6 +148,7 @@ class Study:
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
+                self._asked.add(recipe.digest)
                 return Candidate(trial, recipe)
             # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
@@ -245,7 +247,8 @@ class Study:
             self._scored += 1
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
-        return self._space.express(genome).digest in self._known
+        digest = self._space.express(genome).digest
+        return digest in self._known or digest in self._asked
 
     @property
     def _scalarize(self) -> ScalarizePlan | None:
