@@ -141,3 +141,11 @@ def test_shares_sum_to_one_wherever_they_are_said_to(space: WeightSpace) -> None
     system = CoordinateSystem(space)
     sums = np.array([point.shares.sum(axis=1) for point in candidates(space)])
     assert np.allclose(sums, 1.0) or not system.affine
+
+
+def test_the_donor_takes_the_rest_of_a_place() -> None:
+    system = CoordinateSystem(space_with())
+    shares = np.random.default_rng(5).uniform(size=(3, 3))
+    found = Moves(system, np.random.default_rng(5))._affine(shares)
+    assert found.sum(axis=1) == pytest.approx(np.ones(3))
+    assert found[:, 1:].tolist() == shares[:, 1:].tolist()

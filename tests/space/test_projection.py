@@ -157,19 +157,13 @@ def test_task_vectors_leave_their_base_the_rest() -> None:
     assert projected(space.express(genome), space).shares == pytest.approx(np.array([[-0.5, 0.6, 0.9]]))
 
 
-def test_one_merge_of_two_methods_has_one_place() -> None:
-    """Half of math and half of lang, as weights, as a path and as task vectors."""
-    space = space_of({"methods": ("linear", "slerp", "task_arithmetic"), "layer_groups": 1})
-    half = {
-        "weight.base.g0": 0.0,
-        "weight.math.g0": 0.5,
-        "weight.lang.g0": 0.5,
-        "t.g0": 0.5,
-        "pair": "math+lang",
-    }
+def test_one_merge_of_several_methods_is_one_point() -> None:
+    """A quarter of lang and the rest of math, as weights, as a path and as task vectors."""
+    space = space_of({"methods": ("linear", "slerp", "nuslerp", "task_arithmetic"), "layer_groups": 1})
+    weights = {"weight.base.g0": 0.0, "weight.math.g0": 0.75, "weight.lang.g0": 0.25}
     for method in space.methods:
-        shares = projected(space.express(space.defaults(method) | half), space).shares
-        assert shares == pytest.approx(np.array([[0.0, 0.5, 0.5]])), method
+        recipe = space.express(space.defaults(method) | weights | {"t.g0": 0.25, "pair": "math+lang"})
+        assert projected(recipe, space).shares == pytest.approx(np.array([[0.0, 0.75, 0.25]])), method
 
 
 # -- recipes as files may have them
@@ -214,6 +208,14 @@ def test_where_a_setting_has_no_value_the_next_one_applies(own: list[object]) ->
         attention, rest = projected(whole(shared, math={"weight": own}), space).shares
         assert rest == pytest.approx([share] * 3)
         assert attention[1] == pytest.approx(4 / (4 + 2 * shared.get("weight", 1.0)) if own else 1 / 3)
+
+
+def test_a_gradients_first_value_applies_outside_the_layers() -> None:
+    """mergekit gives embeddings and head the position 0."""
+    space = space_of({"methods": ("linear",), "layer_groups": 1, "own": ("embed", "head")})
+    embed, inner, head = projected(whole({"weight": 1.0}, math={"weight": [0.0, 4.0]}), space).shares
+    assert embed.tolist() == head.tolist() == [0.5, 0.0, 0.5]
+    assert inner[1] > 0.3
 
 
 # -- recipes without coordinates
