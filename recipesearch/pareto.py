@@ -42,7 +42,8 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
 def free_boxes(losses: Losses, reference: Losses) -> tuple[Losses, Losses]:
     """The region better than ``reference`` that no point dominates, as boxes: lower and upper corners.
 
-    Both have shape (boxes, objectives). The boxes do not overlap (Lacour et al. 2017, by Optuna).
+    Both have shape (boxes, objectives), for two objectives or more. The boxes do not overlap (Lacour et al.
+    2017, by Optuna).
     """
     from optuna._hypervolume.box_decomposition import get_non_dominated_box_bounds
 

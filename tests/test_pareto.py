@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 
 from recipesearch import pareto
 
-POINTS = st.integers(1, 3).flatmap(
-    lambda width: st.lists(
-        st.lists(st.integers(0, 4).map(float), min_size=width, max_size=width), min_size=1, max_size=25
+
+def points_of(fewest: int, most: int) -> st.SearchStrategy[list[list[float]]]:
+    """Points on a grid, of so many objectives."""
+    return st.integers(fewest, most).flatmap(
+        lambda width: st.lists(
+            st.lists(st.integers(0, 4).map(float), min_size=width, max_size=width), min_size=1, max_size=25
+        )
     )
-)
+
+
+POINTS = points_of(1, 3)
 
 
 @given(POINTS)
@@ -39,6 +45,35 @@ def test_hypervolume_of_known_boxes() -> None:
     losses = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [9.0, 0.0]])
     assert pareto.hypervolume(losses, np.array([4.0, 4.0])) == pytest.approx(6.0)
     assert pareto.hypervolume(losses[3:], np.array([4.0, 4.0])) == 0.0
+
+
+@given(points_of(2, 4), st.integers(0, 1))
+def test_free_boxes_cover_what_no_point_dominates(points: list[list[float]], inside: int) -> None:
+    """Points on a grid: within each cell all points are alike, so its centre decides for the cell."""
+    losses, reference = np.array(points), np.full(len(points[0]), 5.0 - 2 * inside)
+    lower, upper = pareto.free_boxes(losses, reference)
+    assert (lower <= upper).all()
+    axes = [np.arange(-0.5, end, 1.0) for end in reference]  # from below the least loss to the reference
+    centres = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, len(reference))
+    free = ~(losses[:, None] <= centres[None]).all(axis=2).any(axis=0)
+    covered = ((lower[:, None] < centres[None]) & (centres[None] < upper[:, None])).all(axis=2).sum(axis=0)
+    assert covered.tolist() == free.astype(int).tolist(), "once, or not at all"
+
+
+@given(points_of(2, 4))
+def test_free_boxes_and_the_hypervolume_make_up_the_whole_box(points: list[list[float]]) -> None:
+    losses, reference = np.array(points), np.full(len(points[0]), 4.5)
+    lower, upper = pareto.free_boxes(losses, reference)
+    sides = np.maximum(upper - np.maximum(lower, -1.0), 0.0)  # of the box from -1 to the reference
+    free = float(np.prod(sides, axis=1).sum())
+    assert free + pareto.hypervolume(losses, reference) == pytest.approx(5.5 ** len(reference))
+
+
+def test_free_boxes_without_a_point_inside_are_one_box() -> None:
+    for losses in (np.zeros((0, 2)), np.array([[4.0, 0.0], [9.0, 9.0]])):
+        lower, upper = pareto.free_boxes(losses, np.array([4.0, 4.0]))
+        assert lower.tolist() == [[-np.inf, -np.inf]]
+        assert upper.tolist() == [[4.0, 4.0]]
 
 
 @given(POINTS, st.data())

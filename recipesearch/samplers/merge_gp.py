@@ -63,18 +63,18 @@ class MergeGPSampler(BaseSampler):
             start = moves.anywhere if seen.drawn % 2 else moves.corner
             return self._new([start(self._kind(seen.drawn)) for _ in range(_TRIES)])[1]
         model = MergeModel(self._problem, seen)
-        model.condition(self._thetas(study, trial, model.data))
-        points, worth = self._ranked(moves, model, seen)
-        place, genome = self._new(points)
-        study._storage.set_trial_user_attr(trial._trial_id, GAIN, float(worth[place] / model.scale))
+        model.condition(self._thetas(study, trial, model.data, len(seen.scores)))
+        point, genome = self._new(self._ranked(moves, model, seen))
+        gain = float(model.gain([point])[0] / model.scale)
+        study._storage.set_trial_user_attr(trial._trial_id, GAIN, gain)
         return genome
 
-    def _new(self, points: Sequence[Coordinates]) -> tuple[int, dict[str, Any]]:
-        """The first point whose recipe was not tried before, or the last point: its place and genome."""
+    def _new(self, points: Sequence[Coordinates]) -> tuple[Coordinates, dict[str, Any]]:
+        """The first point whose recipe was not tried before, or the last point, with its genome."""
         for place, point in enumerate(points):
             genome = self._problem.system.genome(point)
             if place == len(points) - 1 or not self._problem.repeated(genome):
-                return place, genome
+                return point, genome
         raise AssertionError("at least one point")
 
     def sample_independent(
@@ -92,8 +92,8 @@ class MergeGPSampler(BaseSampler):
         kinds = self._problem.system.kinds
         return kinds[number % len(kinds)]
 
-    def _ranked(self, moves: Moves, model: MergeModel, seen: Seen) -> tuple[list[Coordinates], Array]:
-        """Candidates and their expected gains, best first."""
+    def _ranked(self, moves: Moves, model: MergeModel, seen: Seen) -> list[Coordinates]:
+        """Candidates, best first."""
         kind = self._forced(seen)
         good = model.good
         points = [moves.near(good, kind) for _ in range(_NEAR)]
@@ -103,8 +103,7 @@ class MergeGPSampler(BaseSampler):
         again = [moves.near(best, kind) for _ in range(_AGAIN)]
         worth = np.concatenate([worth, model.worth(again)])
         points += again
-        order = np.argsort(-worth, kind="stable")
-        return [points[index] for index in order], worth[order]
+        return [points[index] for index in np.argsort(-worth, kind="stable")]
 
     def _forced(self, seen: Seen) -> Kind | None:
         """The kind that was tried least, at steps that grow rarer: no kind is given up for good."""
@@ -121,9 +120,13 @@ class MergeGPSampler(BaseSampler):
             counts[point.kind] = counts.get(point.kind, 0) + 1
         return min(kinds, key=lambda kind: counts[kind])
 
-    def _thetas(self, study: Study, trial: FrozenTrial, data: Sequence[Observations]) -> list[Array]:
-        """The hyperparameters of each objective: the last stored ones, fitted again after enough scores."""
-        count = len(data[0].values)
+    def _thetas(
+        self, study: Study, trial: FrozenTrial, data: Sequence[Observations], count: int
+    ) -> list[Array]:
+        """The hyperparameters of each objective: the last stored ones, fitted again after enough scores.
+
+        ``count`` is the number of all scores, of which ``data`` may have a part.
+        """
         stored = _stored(study, trial, data[0].points.shape[1] + 4)
         if stored and count - stored[0] < max(3, _REFIT * stored[0]):
             return stored[1]

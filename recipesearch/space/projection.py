@@ -7,7 +7,7 @@ another space the result is the nearest description with these places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -16,8 +16,6 @@ from ..recipe import Conditional, Parent, Recipe, Setting, Slice
 from ..recipe.methods import METHODS, Method, Parameter
 from .coordinates import IDLE, LEAD, Array, Coordinates, CoordinateSystem, to_unit
 from .places import Probe
-
-Settings = Mapping[str, Setting]
 
 
 class Projection:
@@ -92,11 +90,17 @@ class _Reading:
         return shares
 
     def number(self, name: str, owner: Parent | None, probe: Probe) -> float | None:
-        """A parameter's value at a probe, of one parent or shared; None if the recipe does not state it."""
+        """A parameter's value at a probe, of one parent or shared; None if the recipe does not state it.
+
+        The most specific setting that has a value for the probe's tensor applies, as in mergekit.
+        """
         part, t = self._at(probe)
         own = next((s.parameters for s in part.sources if owner in (None, s.parent)), ())
-        settings: Settings = dict(self._recipe.parameters) | dict(part.parameters) | dict(own)
-        return _number(settings[name], probe.tensor, t) if name in settings else None
+        for parameters in (own, part.parameters, self._recipe.parameters):
+            value = _number(dict(parameters).get(name, ()), probe.tensor, t)
+            if value is not None:
+                return value
+        return None
 
     def _of_inputs(self, inputs: Sequence[Parent], probe: Probe) -> list[float]:
         row, count = self.row, len(inputs)
@@ -148,16 +152,18 @@ def _layout(recipe: Recipe, layers: int) -> list[tuple[int, int, Slice]] | None:
 
 @lru_cache(maxsize=4096)
 def _applicable(setting: Setting, tensor: str) -> Setting:
-    """The value of a setting that applies to a tensor: the first whose filter matches, as in mergekit."""
-    if not isinstance(setting, tuple) or not isinstance(setting[0], Conditional):
+    """The value of a setting that applies to a tensor: the first whose filter matches; () if none does."""
+    if not isinstance(setting, tuple) or not any(isinstance(item, Conditional) for item in setting):
         return setting
-    return next(
-        c.value for c in setting if isinstance(c, Conditional) and (c.filter is None or c.filter in tensor)
-    )
+    conditions = [item for item in setting if isinstance(item, Conditional)]
+    return next((c.value for c in conditions if c.filter is None or c.filter in tensor), ())
 
 
-def _number(setting: Setting, tensor: str, t: float) -> float:
+def _number(setting: Setting, tensor: str, t: float) -> float | None:
     value = _applicable(setting, tensor)
-    if isinstance(value, tuple):  # a gradient
-        return float(np.interp(t, np.linspace(0.0, 1.0, len(value)), [float(v) for v in value]))  # type: ignore[arg-type]
-    return float(value)
+    if not isinstance(value, tuple):
+        return float(value)
+    if not value:
+        return None
+    # A gradient.
+    return float(np.interp(t, np.linspace(0.0, 1.0, len(value)), [float(v) for v in value]))  # type: ignore[arg-type]

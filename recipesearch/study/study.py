@@ -83,6 +83,7 @@ class Study:
         self._budget = Budget(plan.search, goals, ledger)
         self._tasks = [goal.hash for goal in self.goals]
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
+        self._asked: set[str] = set()  # recipes handed out by this process
         self._scored = 0
         self._interrupted: list[FrozenTrial] = []
         self._alone = {parent_label(name) for name in space.pool.parents}
@@ -159,6 +160,7 @@ class Study:
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
+                self._asked.add(recipe.digest)
                 return Candidate(trial, recipe, self._budget.part)
             # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
@@ -279,7 +281,8 @@ class Study:
             self._budget.add(digest)
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
-        return self._space.express(genome).digest in self._known
+        digest = self._space.express(genome).digest
+        return digest in self._known or digest in self._asked
 
     @property
     def _scalarize(self) -> ScalarizePlan | None:

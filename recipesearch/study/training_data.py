@@ -59,12 +59,12 @@ class TrainingData:
         self._scores.pop(digest, None)
 
     def _point(self, trial: FrozenTrial) -> Coordinates:
-        recipe = self._space.express(trial.params)
-        if recipe.digest not in self._points:
-            point = self._projection.of(recipe)
+        digest = trial.user_attrs[RECIPE]
+        if digest not in self._points:
+            point = self._projection.of(self._space.express(trial.params))
             assert point is not None, "a recipe of the space itself has coordinates"
-            self._points[recipe.digest] = point
-        return self._points[recipe.digest]
+            self._points[digest] = point
+        return self._points[digest]
 
     def _of(self, trial: FrozenTrial) -> Scores | None:
         digest = trial.user_attrs.get(RECIPE)

@@ -1,0 +1,407 @@
+"""merge_gp in real studies: exact resumption, every kind of problem, and better recipes than by chance."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from recipesearch import pareto
+from recipesearch.checking.preflight import preflight
+from recipesearch.errors import PlanError, TrialFailed
+from recipesearch.plan import Plan
+from recipesearch.samplers.merge_gp import MergeGPSampler
+from recipesearch.samplers.merge_model import most_telling
+from recipesearch.score import Measurement, mean_of
+from recipesearch.search import run as search
+from recipesearch.study.results import Results
+from recipesearch.study.storage import Database
+from recipesearch.study.study import Study
+from recipesearch.workers.instant import InstantWorker
+
+run_here = functools.partial(search.run, open_worker=InstantWorker)
+
+MakePlan = Callable[..., Plan]
+TRIALS = 16  # three or four seeds, six corners, and the model's proposals
+
+
+@pytest.fixture
+def make(make_paper_plan: MakePlan, paper_parents: dict[str, str]) -> MakePlan:
+    """A function for plans with merge_gp over three parents.
+
+    ``objectives`` is their number, ``first`` are more keys of the first one, ``search`` and ``weights``
+    replace keys of these sections.
+    """
+
+    def plan(
+        name: str = "study",
+        objectives: int = 2,
+        search: dict[str, Any] | None = None,
+        first: dict[str, Any] | None = None,
+        weights: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Plan:
+        goals = [{"task": f"task{number}.yaml", "metric": "exact_match"} for number in range(objectives)]
+        return make_paper_plan(
+            name,
+            parents=paper_parents,
+            base="base",
+            objectives=[goals[0] | (first or {}), *goals[1:]],
+            search={"sampler": "merge_gp", "trials": TRIALS, "seed": 1, **(search or {})},
+            space={"weights": {"methods": ["linear", "slerp"], "layer_groups": 2, **(weights or {})}},
+            **changes,
+        )
+
+    return plan
+
+
+def history(results: Results) -> list[tuple[Any, ...]]:
+    return [(row.number, row.state, row.recipe, dict(row.genome), row.values) for row in results.rows]
+
+
+def trials_of(plan: Plan) -> list[optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name=plan.name, storage=Database(plan.storage_url).storage)
+    return list(study.get_trials(deepcopy=False))
+
+
+def notes(plan: Plan) -> dict[int, dict[str, Any]]:
+    """The stored hyperparameters by trial."""
+    return {t.number: t.system_attrs["merge_gp"] for t in trials_of(plan) if "merge_gp" in t.system_attrs}
+
+
+def first_values(results: Results, *, seeds: bool) -> list[float]:
+    """The first objective's values, of the seeds or of the other recipes."""
+    return [row.values[0].value for row in results.scored if row.values and bool(row.seed) == seeds]
+
+
+def volume(results: Results) -> float:
+    """The hypervolume of the measured values."""
+    measured = np.array([[m.value for m in row.values] for row in results.scored if row.values])
+    return pareto.hypervolume(-measured, np.zeros(measured.shape[1]))
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Study]:
+    with search.open_session(preflight(plan), Database(plan.storage_url), InstantWorker) as session:
+        yield session.study
+
+
+# -- the same study, whatever happens
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    """The history and the hyperparameters of the uninterrupted study, once it has run."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(make: MakePlan, whole: dict[str, Any]) -> dict[str, Any]:
+    if not whole:
+        plan = make("whole")
+        whole |= {"rows": history(run_here(plan)), "notes": notes(plan)}
+    return whole
+
+
+def test_the_same_seed_gives_the_same_study_and_another_seed_another(
+    make: MakePlan, uninterrupted: dict[str, Any]
+) -> None:
+    assert history(run_here(make("again"))) == uninterrupted["rows"]
+    assert history(run_here(make("other", search={"seed": 2}))) != uninterrupted["rows"]
+
+
+STAGES: dict[str, tuple[object, str, tuple[int, ...]]] = {
+    "fitting": (MergeGPSampler, "_thetas", (1, 3)),
+    "asking, between two genes": (optuna.Trial, "suggest_float", (70, 1, 30)),
+    "the recipe known": (Study, "_answered", (7, 1, 7)),
+    "scoring": (InstantWorker, "score", (7, 1, 7)),
+    "committed, Optuna not told": (Study, "_complete", (7, 1, 7)),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_interrupted_at_any_trial_it_becomes_the_same_study(
+    stage: str, make: MakePlan, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, Any]
+) -> None:
+    """To the bit, with the hyperparameters, from which later fits start."""
+    plan = make("cut")
+    owner, name, cuts = STAGES[stage]
+    original = getattr(owner, name)
+    for at_call in cuts:
+        calls = itertools.count(1)
+
+        def interrupted(*rest: Any, at: int = at_call, calls: Any = calls, **named: Any) -> Any:
+            if next(calls) == at:
+                raise KeyboardInterrupt
+            return original(*rest, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run_here(plan)
+    assert history(run_here(plan)) == uninterrupted["rows"]
+    assert notes(plan) == uninterrupted["notes"]
+
+
+def test_a_study_in_steps_of_one_recipe_is_the_whole_study(
+    make: MakePlan, uninterrupted: dict[str, Any]
+) -> None:
+    for trials in range(1, TRIALS + 1):
+        found = history(run_here(make("steps", search={"trials": trials})))
+    assert found == uninterrupted["rows"]
+
+
+def test_hyperparameters_are_fitted_now_and_then_and_stored_as_numbers(make: MakePlan) -> None:
+    plan = make(search={"trials": 24})
+    run_here(plan)
+    found = notes(plan)
+    counts = [note["scores"] for note in found.values()]
+    assert len(counts) >= 4
+    assert all(later - one >= 3 for one, later in itertools.pairwise(counts)), "not for every trial"
+    for note in found.values():
+        assert set(note) == {"scores", "theta"}
+        assert len(note["theta"]) == 2
+        assert all(isinstance(number, float) for theta in note["theta"] for number in theta)
+
+
+# -- every kind of problem
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_one_to_four_objectives(objectives: int, make: MakePlan) -> None:
+    results = run_here(make(objectives=objectives))
+    assert len({row.recipe for row in results.scored}) == TRIALS
+
+
+def test_five_objectives_are_refused(make: MakePlan) -> None:
+    with pytest.raises(PlanError, match=r"up to 4 objectives.*auto or nsga3"):
+        preflight(make(objectives=5))
+
+
+SPACES: dict[str, dict[str, Any]] = {
+    "one kind": {"methods": ["linear"]},
+    "one gene": {"methods": ["slerp"], "layer_groups": 1},
+    "extras": {"methods": ["ties", "della", "linear"], "parents": "subset"},
+    "any base": {"methods": ["task_arithmetic", "nuslerp"], "base": "any"},
+    "not normalised": {"methods": ["linear", "task_arithmetic"], "normalize": False},
+    "a gradient with filters": {"layer_groups": 1, "gradient": 2, "filters": ["mlp"]},
+    "choices": {"methods": ["passthrough", "karcher", "linear"], "layer_groups": 4},
+}
+
+
+@pytest.mark.parametrize("weights", SPACES.values(), ids=SPACES)
+def test_every_kind_of_weight_space(weights: dict[str, Any], make: MakePlan) -> None:
+    assert len(run_here(make(weights=weights)).scored) == TRIALS
+
+
+SCALARIZE: dict[str, Any] = {
+    "weights": [0.7, 0.3],
+    "chebyshev": {"kind": "chebyshev", "weights": [0.5, 0.5]},
+    "chebyshev, ideal": {"kind": "chebyshev", "weights": [1, 2], "ideal": [0.9, 0.9]},
+}
+
+
+@pytest.mark.parametrize("scalarize", SCALARIZE.values(), ids=SCALARIZE)
+def test_one_number_is_better_than_by_chance(scalarize: Any, make: MakePlan) -> None:
+    def best(sampler: str, seed: int) -> float:
+        settings = {"sampler": sampler, "seed": seed, "scalarize": scalarize, "trials": 24}
+        plan = make(f"{sampler}{seed}", search=settings, weights={"methods": ["linear"]})
+        run_here(plan)
+        return max(trial.value for trial in trials_of(plan) if trial.value is not None)
+
+    mine, chance = ([best(sampler, seed) for seed in (1, 2)] for sampler in ("merge_gp", "random"))
+    assert np.mean(mine) > np.mean(chance)
+
+
+def test_a_minimised_objective_is_minimised(make: MakePlan) -> None:
+    results = run_here(make(objectives=1, first={"maximize": False}))
+    drawn, seeds = first_values(results, seeds=False), first_values(results, seeds=True)
+    assert min(drawn) <= min(seeds)
+    assert np.mean(drawn[-6:]) < np.mean(seeds)
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_metrics_of_any_scale(maximize: bool, make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as perplexities: positive, without a standard error, over several powers of ten."""
+    original = InstantWorker._score
+
+    def score(self: InstantWorker, recipe: Any, goals: Any, *rest: Any) -> Any:
+        skill = self._skill(recipe, goals[0])
+        value = float(np.exp(10 * (skill if maximize else 1.0 - skill)))
+        found = original(self, recipe, goals, *rest)
+        object.__setattr__(found, "metrics", {"exact_match": Measurement(value, None)})
+        return found
+
+    monkeypatch.setattr(InstantWorker, "_score", score)
+    results = run_here(make(objectives=1, first={"maximize": maximize}, search={"trials": 20}))
+    losses = [results.loss(row)[0] for row in results.scored]
+    drawn = [results.loss(row)[0] for row in results.scored if not row.seed]
+    assert min(drawn) == min(losses)
+    assert np.median(drawn[-6:]) < np.median(losses)
+
+
+# -- bounds
+
+
+def test_a_bounded_objective_keeps_the_search_within_its_bound(make: MakePlan) -> None:
+    """The bound excludes the other objective's best recipes, where an unbounded search goes too."""
+    inside = []
+    for name, first in (("free", {}), ("bounded", {"bound": 0.8})):
+        results = run_here(make(name, search={"trials": 24}, first=first))
+        inside.append(sum(value >= 0.8 for value in first_values(results, seeds=False)))
+    assert inside[1] >= inside[0] + 3
+    assert all(row.values and row.values[0].value >= 0.8 for row in results.front)
+
+
+def test_a_bounded_number_is_found_though_the_best_recipes_are_out_of_bounds(make: MakePlan) -> None:
+    """No recipe within the bound can equal the best number, but a study that has none yet goes for any."""
+    search_plan = {"trials": 24, "scalarize": [0.1, 0.9]}
+    results = run_here(make(search=search_plan, first={"bound": 0.8}))
+    assert sum(value >= 0.8 for value in first_values(results, seeds=False)) >= 5
+
+
+@pytest.mark.parametrize("first", [{"within": 0.03}, {"bound": 2.0}], ids=["relative", "out of reach"])
+@pytest.mark.parametrize(("objectives", "scalarize"), [(1, None), (2, None), (2, [0.5, 0.5])], ids=str)
+def test_bounds_of_any_kind(first: dict[str, float], objectives: int, scalarize: Any, make: MakePlan) -> None:
+    settings = {"trials": 13} | ({"scalarize": scalarize} if scalarize else {})
+    assert len(run_here(make(objectives=objectives, search=settings, first=first)).scored) == 13
+
+
+# -- trials without a score
+
+
+def test_pending_recipes_are_not_proposed_again(make: MakePlan) -> None:
+    """Also among the first corners, of which a space of one place has three for each kind."""
+    for name, trials in (("corners", 4), ("model", 12)):
+        run_here(make(name, search={"trials": trials}, weights={"layer_groups": 1}))
+        with opened(make(name, search={"trials": 60}, weights={"layer_groups": 1})) as study:
+            asked = [study.ask() for _ in range(10)]
+        digests = {candidate.recipe.digest for candidate in asked if candidate is not None}
+        assert len(digests) == 10, name
+
+
+def test_a_pending_recipe_changes_the_next_proposal(make: MakePlan) -> None:
+    """The model takes its own mean as the pending recipe's score, so the next recipe is elsewhere."""
+    found = {}
+    for name in ("pending", "failed"):
+        run_here(make(name))
+        with opened(make(name, search={"trials": 60})) as study:
+            asked = [study.ask()]
+            assert asked[0] is not None
+            if name == "failed":
+                study.fail(asked[0], "a cause")
+            asked.append(study.ask())
+        found[name] = [candidate.recipe.digest for candidate in asked if candidate is not None]
+    assert found["pending"][0] == found["failed"][0]
+    assert found["pending"][1] != found["failed"][1]
+
+
+def test_a_running_trial_without_a_recipe_is_passed_over(make: MakePlan) -> None:
+    """Another process may be between two genes of its trial."""
+    run_here(make(search={"trials": 12}))
+    with opened(make(search={"trials": 60})) as study:
+        other = study._study.ask()
+        name, gene = next((n, g) for n, g in study._space.genes.items() if n.startswith("weight"))
+        other.suggest_float(name, gene.low, gene.high)
+        assert study.ask() is not None
+
+
+def test_a_study_with_failed_trials_goes_on(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_at(monkeypatch, lambda call: call % 3 == 0)
+    results = run_here(make())
+    assert len(results.scored) == TRIALS
+    assert sum(row.state == "fail" for row in results.rows) >= 7
+    recipes = [row.recipe for row in results.rows]
+    assert len(set(recipes)) == len(recipes), "a recipe that failed is not tried again"
+
+
+def test_a_study_whose_seeds_all_fail_still_proposes(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_at(monkeypatch, lambda call: call <= 6)
+    assert len(run_here(make(search={"trials": 10, "max_failure_rate": 1.0})).scored) == 10
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> None:
+    original, calls = InstantWorker.score, itertools.count(1)
+
+    def sometimes(self: InstantWorker, *rest: Any, **named: Any) -> Any:
+        if fails(next(calls)):
+            raise TrialFailed("non-finite: the merge gives NaN")
+        return original(self, *rest, **named)
+
+    monkeypatch.setattr(InstantWorker, "score", sometimes)
+
+
+# -- many recipes
+
+
+def test_more_recipes_than_a_model_takes(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model takes a part, proposals remain better than chance, and hyperparameters are fitted anew."""
+    monkeypatch.setattr("recipesearch.samplers.merge_model._MOST", 14)
+    taken: list[int] = []
+    original = MergeGPSampler._thetas
+
+    def thetas(self: MergeGPSampler, study: Any, trial: Any, data: Any, count: int) -> Any:
+        taken.append(len(data[0].values))
+        return original(self, study, trial, data, count)
+
+    monkeypatch.setattr(MergeGPSampler, "_thetas", thetas)
+    plan = make(search={"trials": 32})
+    results = run_here(plan)
+    assert len({row.recipe for row in results.scored}) == 32
+    assert max(taken) == 14
+    assert max(note["scores"] for note in notes(plan).values()) >= 28
+    chance = run_here(make("random", search={"trials": 32, "sampler": "random"}))
+    assert volume(results) > 0.97 * volume(chance)
+
+
+def test_of_very_many_points_the_best_and_a_share_of_the_others_are_taken() -> None:
+    losses = np.random.default_rng(0).uniform(size=(1000, 2))
+    kept = most_telling(losses)
+    assert len(kept) == 400
+    assert kept == sorted(set(kept))
+    for objective in range(2):
+        best = np.argsort(losses[:, objective])[:80]
+        assert set(best.tolist()) <= set(kept)
+        worst = np.argsort(losses[:, objective])[-500:]
+        assert len(set(worst.tolist()) & set(kept)) > 80, "the model has to learn what is bad"
+    assert most_telling(losses[:400]) == list(range(400))
+
+
+# -- what is gained
+
+
+def test_fronts_are_better_than_by_chance(make: MakePlan) -> None:
+    """Hypervolumes of the scores at equal numbers of recipes, for several random seeds."""
+
+    def found(sampler: str, seed: int) -> float:
+        settings = {"sampler": sampler, "trials": 24, "seed": seed}
+        methods = {"methods": ["linear", "slerp", "task_arithmetic"]}
+        return volume(run_here(make(f"{sampler}{seed}", search=settings, weights=methods)))
+
+    gains = [found("merge_gp", seed) - found("random", seed) for seed in range(3)]
+    assert sum(gain > 0 for gain in gains) >= 2
+    assert np.mean(gains) > 0.01
+
+
+def test_noise_of_few_items_does_not_lead_the_search_astray(
+    make: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each score is drawn from ten items of its own: the last recipes are truly better than the seeds."""
+    original, chance = InstantWorker._score, np.random.default_rng(0)
+    skills: list[float] = []
+
+    def score(self: InstantWorker, recipe: Any, goals: Any, *rest: Any) -> Any:
+        skill = self._skill(recipe, goals[0])
+        skills.append(skill)
+        drawn = mean_of((chance.random(10) < skill).astype(float).tolist())
+        found = original(self, recipe, goals, *rest)
+        object.__setattr__(found, "metrics", {"exact_match": drawn})
+        return found
+
+    monkeypatch.setattr(InstantWorker, "_score", score)
+    run_here(make(objectives=1, search={"trials": 30}))
+    assert np.mean(skills[-8:]) > max(np.mean(skills[:10]), 0.75)
