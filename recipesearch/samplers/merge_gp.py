@@ -64,9 +64,11 @@ class MergeGPSampler(BaseSampler):
             return self._new([start(self._kind(seen.drawn)) for _ in range(_TRIES)])[1]
         model = MergeModel(self._problem, seen)
         model.condition(self._thetas(study, trial, model.data, len(seen.scores)))
-        point, genome = self._new(self._ranked(moves, model, seen))
-        gain = float(model.gain([point])[0] / model.scale)
-        study._storage.set_trial_user_attr(trial._trial_id, GAIN, gain)
+        forced = self._forced(seen)
+        point, genome = self._new(self._ranked(moves, model, forced))
+        if forced is None:
+            gain = float(model.gain([point])[0] / model.scale)
+            study._storage.set_trial_user_attr(trial._trial_id, GAIN, gain)
         return genome
 
     def _new(self, points: Sequence[Coordinates]) -> tuple[Coordinates, dict[str, Any]]:
@@ -92,9 +94,8 @@ class MergeGPSampler(BaseSampler):
         kinds = self._problem.system.kinds
         return kinds[number % len(kinds)]
 
-    def _ranked(self, moves: Moves, model: MergeModel, seen: Seen) -> list[Coordinates]:
-        """Candidates, best first."""
-        kind = self._forced(seen)
+    def _ranked(self, moves: Moves, model: MergeModel, kind: Kind | None) -> list[Coordinates]:
+        """Candidates of a kind, or of any kind, best first."""
         good = model.good
         points = [moves.near(good, kind) for _ in range(_NEAR)]
         points += [moves.anywhere(kind or self._kind(n)) for n in range(_ANYWHERE)]
