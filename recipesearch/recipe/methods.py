@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Base = Literal["required", "optional", "either", "ignored"]
@@ -68,7 +69,7 @@ class Method:
     additive: bool = False
     normalised: bool = False
 
-    @property
+    @cached_property
     def genes(self) -> frozenset[str]:
         """The names of the genes that the method reads."""
         return frozenset(parameter.gene for parameter in self.parameters)

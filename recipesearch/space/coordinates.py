@@ -10,7 +10,7 @@ are not in the shares: a density, for instance, is one of the extras.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,10 @@ class CoordinateSystem:
             if isinstance(gene, FloatDistribution) and name.split(".")[0] not in _SHARED
         )
         self.kinds = [(name, base) for name in space.methods for base in space.bases(METHODS[name])]
+        # Asked for every candidate of a search, so found once.
+        self._ranges = {gene: space.range(gene) for gene in ("weight", "t", "lambda") if space.searches(gene)}
+        self._averaging = {name: _averages(METHODS[name], space.constants(name)) for name in space.methods}
+        self._stems = [tuple(name.split(".")) for name in self.extras]
 
     @property
     def donor(self) -> int:
@@ -78,7 +82,9 @@ class CoordinateSystem:
     def affine(self) -> bool:
         """Whether every place's shares sum to 1, whatever the method."""
         rows = [METHODS[method] for method in self.space.methods]
-        return all(row.base == "required" or not row.has("weight") or self._averages(row) for row in rows)
+        return all(
+            row.base == "required" or not row.has("weight") or self._averaging[row.name] for row in rows
+        )
 
     # -- points that a genome can express
 
@@ -121,8 +127,8 @@ class CoordinateSystem:
         if row.has("weight"):
             used = (shares.round(DECIMALS) != 0).any(axis=0)
             absent |= {name for name, use in zip(self.names, used, strict=True) if not use}
-        stems = [name.split(".") for name in self.extras]
-        return [stem in row.genes and not absent.intersection(owner) for stem, *owner in stems]
+        genes = row.genes
+        return [stem in genes and not absent.intersection(owner) for stem, *owner in self._stems]
 
     @cached_property
     def _in_group(self) -> Array:
@@ -155,7 +161,7 @@ class CoordinateSystem:
         both = np.maximum(point.shares[:, [one, other]], 0.0)
         total = both.sum(axis=1)
         middle = np.where(total > 0, both[:, 1] / np.where(total > 0, total, 1.0), 0.5)
-        return np.round(np.clip(middle, *self.space.range("t")), DECIMALS)
+        return np.round(np.clip(middle, *self._ranges["t"]), DECIMALS)
 
     def _mixed(self, row: Method, point: Coordinates) -> Array:
         inputs = self._inputs(row, point)
@@ -184,9 +190,9 @@ class CoordinateSystem:
 
     def _weights(self, row: Method, shares: Array, scale: float) -> Array:
         """Weights in the plan's range for these shares or, where weights are averaged, for their ratios."""
-        low, high = self.space.range("weight")
+        low, high = self._ranges["weight"]
         shares = shares / (scale or 1.0)
-        if self._averages(row):
+        if self._averaging[row.name]:
             shares = np.maximum(shares, 0.0)
             most = shares.max(axis=1, keepdims=True)
             factor = high / np.where(most > 0, most, high)
@@ -195,7 +201,7 @@ class CoordinateSystem:
 
     def _mean(self, row: Method, weights: Array, scale: float) -> Array:
         """The shares of inputs of these weights, shape (places, inputs)."""
-        if not self._averages(row):
+        if not self._averaging[row.name]:
             empty = row.normalised & ~weights.any(axis=1, keepdims=True)
             return np.where(empty, 1.0, weights * scale)
         totals = weights.sum(axis=1, keepdims=True)
@@ -207,16 +213,11 @@ class CoordinateSystem:
         """Lambda: what the inputs contribute together, in the mean over the places where they do."""
         if not row.has("lambda"):
             return float(self.space.constants(row.name).get("lambda", 1.0))
-        if not self._averages(row):  # weights and lambda are then one number
-            return float(np.clip(1.0, *self.space.range("lambda")))
+        if not self._averaging[row.name]:  # weights and lambda are then one number
+            return float(np.clip(1.0, *self._ranges["lambda"]))
         totals = point.shares[:, inputs].sum(axis=1)
         total = float(totals[totals > 0].mean()) if (totals > 0).any() else 1.0
-        return round(float(np.clip(total, *self.space.range("lambda"))), DECIMALS)
-
-    def _averages(self, row: Method) -> bool:
-        """Whether the weights of a place are divided by their sum."""
-        constants = self.space.constants(row.name)
-        return bool(constants.get("normalize", constants.get("normalize_weights", row.averages)))
+        return round(float(np.clip(total, *self._ranges["lambda"])), DECIMALS)
 
     # -- the genome of a point
 
@@ -262,6 +263,11 @@ class CoordinateSystem:
             return from_unit(gene, value)
         assert isinstance(gene, FloatDistribution)
         return min(max(value / ceiling, gene.low), gene.high) if ceiling > 0 else gene.low
+
+
+def _averages(row: Method, constants: Mapping[str, Any]) -> bool:
+    """Whether the weights of a place are divided by their sum."""
+    return bool(constants.get("normalize", constants.get("normalize_weights", row.averages)))
 
 
 def to_unit(gene: BaseDistribution, value: float) -> float:

@@ -96,6 +96,10 @@ class WeightSpace:
             return [None]
         return list(self._names) if "base" in self.genes else [self.pool.base]
 
+    def searches(self, gene: str) -> bool:
+        """Whether some method of the plan has this gene, fixed or not."""
+        return gene in self._parameters
+
     def range(self, gene: str) -> tuple[float, float]:
         """The range of a gene of all parents and places; both ends are equal for a fixed value."""
         setting = self._plan.setting(self._parameters[gene])
