@@ -9,14 +9,20 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from example_spaces import space_of
 
 from recipesearch import pareto
 from recipesearch.checking.preflight import preflight
 from recipesearch.errors import PlanError, TrialFailed
-from recipesearch.plan import Plan
-from recipesearch.samplers.merge_gp import MergeGPSampler, most_telling
+from recipesearch.plan import Plan, ScalarizePlan
+from recipesearch.samplers.gaussian_process import first_theta
+from recipesearch.samplers.merge_gp import MergeGPSampler, _Model, _Seen, most_telling
+from recipesearch.samplers.moves import Moves
+from recipesearch.samplers.per_trial import PerTrialSampler
+from recipesearch.samplers.problem import Problem
 from recipesearch.score import Measurement, mean_of
 from recipesearch.search import run as search
+from recipesearch.space.coordinates import Coordinates, CoordinateSystem
 from recipesearch.study.results import Results
 from recipesearch.study.storage import Database
 from recipesearch.study.study import Study
@@ -165,6 +171,22 @@ def test_hyperparameters_are_fitted_now_and_then_and_stored_as_numbers(make: Mak
         assert all(isinstance(number, float) for theta in note["theta"] for number in theta)
 
 
+def test_scores_of_other_studies_count_if_they_are_older_than_the_study(
+    make: MakePlan, uninterrupted: dict[str, Any]
+) -> None:
+    """Of other spaces too. Later scores do not change what a resumed study proposes."""
+    found = []
+    for storage, later in (("sqlite:///one.db", False), ("sqlite:///two.db", True)):
+        other = {"search": {"sampler": "random", "trials": 14}, "weights": {"layer_groups": 4}}
+        run_here(make("earlier", storage=storage, **other))
+        run_here(make("study", storage=storage, search={"trials": 9}))
+        if later:
+            run_here(make("later", storage=storage, search={"sampler": "random", "seed": 7}))
+        found.append(history(run_here(make("study", storage=storage))))
+    assert found[0] == found[1]
+    assert found[0] != uninterrupted["rows"]
+
+
 # -- every kind of problem
 
 
@@ -254,11 +276,25 @@ def test_a_bounded_objective_keeps_the_search_within_its_bound(make: MakePlan) -
     assert all(row.values and row.values[0].value >= 0.8 for row in results.front)
 
 
-def test_a_bounded_number_is_found_though_the_best_recipes_are_out_of_bounds(make: MakePlan) -> None:
-    """No recipe within the bound can equal the best number, but a study that has none yet goes for any."""
-    search_plan = {"trials": 24, "scalarize": [0.1, 0.9]}
-    results = run_here(make(search=search_plan, first={"bound": 0.8}))
-    assert sum(value >= 0.8 for value in first_values(results, seeds=False)) >= 5
+def test_without_a_recipe_within_the_bounds_any_is_a_gain() -> None:
+    """The best number so far is far out of bounds, and no recipe near the bounds can equal it."""
+    system = CoordinateSystem(space_of({"methods": ("linear",)}))
+    points = [system.canonical(Coordinates("linear", None, row[None], np.zeros(0))) for row in np.eye(3)]
+    values = [(0.1, 0.95), (0.5, 0.5), (0.85, 0.1)]  # the bounded objective, and the number
+    scores = [[Measurement(value, 0.02) for value in row] for row in values]
+    unused: Any = None
+    problem = Problem(
+        system,
+        *[unused] * 3,
+        (-1, -1),
+        lambda: [-0.9, None],
+        *[unused] * 2,
+        ScalarizePlan(weights=(0.0, 1.0)),
+    )
+    model = _Model(problem, _Seen(points, scores, [], [], 9))
+    model.condition([first_theta(data) for data in model.data])
+    moves = Moves(system, np.random.default_rng(0))
+    assert model.worth([moves.near(points[2:]) for _ in range(50)]).max() > 0
 
 
 @pytest.mark.parametrize("first", [{"within": 0.03}, {"bound": 2.0}], ids=["relative", "out of reach"])
@@ -330,6 +366,17 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> No
         return original(self, *rest)
 
     monkeypatch.setattr(InstantWorker, "score", sometimes)
+
+
+def test_repeats_are_passed_over_by_the_sampler_itself(
+    make: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second best candidate is better than the best one with a gene drawn at random."""
+    mutated: list[Any] = []
+    original = PerTrialSampler._mutate
+    monkeypatch.setattr(PerTrialSampler, "_mutate", lambda *rest: mutated.append(1) or original(*rest))
+    assert len(run_here(make()).scored) == TRIALS
+    assert not mutated
 
 
 # -- many recipes
