@@ -379,6 +379,22 @@ def test_repeats_are_passed_over_by_the_sampler_itself(
     assert not mutated
 
 
+def test_the_kind_that_was_tried_least_is_tried_again_at_growing_intervals() -> None:
+    """One bad start must not give up a method for good, nor cost many recipes."""
+    system = CoordinateSystem(space_of({"methods": ("linear", "slerp", "karcher")}))
+    moves = Moves(system, np.random.default_rng(0))
+    points = [moves.corner(system.kinds[index]) for index in (0, 0, 1, 2, 2)]
+    unused: Any = None
+    sampler = MergeGPSampler(Problem(system, *[unused] * 7), 0)
+    forced = {drawn: sampler._forced(_Seen(points, [], [], [], drawn)) for drawn in range(150)}
+    steps = [drawn for drawn, kind in forced.items() if kind]
+    gaps = [later - one for one, later in itertools.pairwise(steps)]
+    assert {forced[step] for step in steps} == {system.kinds[1]}
+    assert len(steps) >= 5
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > gaps[0]
+
+
 # -- many recipes
 
 
