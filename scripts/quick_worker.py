@@ -57,6 +57,18 @@ class QuickZoo:
             self._known[key] = np.split(_right(model, torch.cat(rows)), [len(rows[0])])
         return self._known[key]
 
+    def values(self, recipe: Recipe, parents: Sequence[Parent], part: int = 0) -> list[float]:
+        """The share of right answers on each task: of the first ``part`` items in their order, or of all."""
+        found = []
+        for task, bits in zip(TASKS, self.answers(recipe, parents), strict=True):
+            places = item_order(self.task_hash(task), len(bits))[: part or None]
+            found.append(float(bits[places].mean()))
+        return found
+
+    def task_hash(self, task: str) -> str:
+        """The hash of a task in the ledger."""
+        return f"{task}/{self.items}"
+
     def _merged(self, recipe: Recipe, parents: tuple[Parent, ...]) -> LlamaForCausalLM:
         if parents not in self._mergers:
             self._mergers[parents] = Merger(ResidentParents({p: Path(str(p.source)) for p in parents}))
@@ -97,7 +109,7 @@ class QuickWorker:
         conditions = Conditions("quick", "cpu", 1, engine.batch_size, torch.__version__, engine.dtype, False)
         tasks = zip(order.goals, TASKS, strict=True)
         goals = tuple(
-            replace(goal, hash=f"{task}/{zoo.items}", items=zoo.items, pooled=True) for goal, task in tasks
+            replace(goal, hash=zoo.task_hash(task), items=zoo.items, pooled=True) for goal, task in tasks
         )
         self.ready = Ready(conditions, goals, ())
 

@@ -98,6 +98,7 @@ def show(study: StudyName, trial: Trial, as_json: AsJson = False) -> None:
 
 def print_front(view: StudyView, html: Path | None = None, as_json: bool = False) -> None:
     """Prints a study's front as a table or as JSON, and writes a page if ``html`` is given."""
+    from ..report.rows import effect_rows
     from ..report.tables import as_table
 
     rows = view.front()
@@ -106,6 +107,9 @@ def print_front(view: StudyView, html: Path | None = None, as_json: bool = False
     else:
         scored = len(view.results.scored)
         out.print(as_table(f"front of {view.plan.name}: {len(rows)} of {scored} recipes", rows))
+        if effects := effect_rows(view.results):
+            title = "what was learnt: changes if the front's knee took a place from one parent alone"
+            out.print(as_table(title, effects))
     if html is not None:
         from ..report.page import write_page
 

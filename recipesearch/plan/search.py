@@ -27,15 +27,20 @@ SamplerName = Literal[
 
 
 class SearchPlan(Section):
-    """The sampler and the budget. ``trials`` is the number of scored recipes in total, over all runs.
+    """The sampler and the budget.
 
-    ``scalarize`` may be a plain list: the weights of a sum. A run stops with an error once
-    ``max_failure_rate`` of its last 20 candidates have failed.
+    The search ends at the first limit, counted over all runs: ``trials`` scored recipes, ``max_items``
+    answered items of all tasks, or ``hours`` of loading and scoring. ``items``: the number of each task's
+    items that a new recipe is scored on, by default all. ``scalarize`` may be a plain list: the weights of a
+    sum. A run stops with an error once ``max_failure_rate`` of its last 20 candidates have failed.
     """
 
     sampler: SamplerName = "auto"
     population: int = Field(default=10, ge=2)
     trials: int = Field(default=200, ge=1)
+    items: int | None = Field(default=None, ge=2)
+    max_items: int | None = Field(default=None, ge=1)
+    hours: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
     scalarize: ScalarizePlan | None = None
     max_failure_rate: float = Field(default=0.5, gt=0, le=1)

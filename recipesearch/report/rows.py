@@ -2,7 +2,9 @@
 
 Rows are flat dicts: ``trial``, ``seed`` (the label of a starting recipe, else None), and for each objective
 NAME its value as ``NAME``, the standard error as ``NAME.stderr``, and both on held-out items as
-``held_out.NAME`` and ``held_out.NAME.stderr``. Unknown values are None.
+``held_out.NAME`` and ``held_out.NAME.stderr``. Unknown values are None. After a model-based search also
+``posterior.NAME`` with its standard deviation, ``posterior.NAME.stderr``, and ``front_probability``, the
+probability to be on the front.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from ..plan import Plan
 from ..study.results import Results, Row, Values
 
 STDERR = ".stderr"
+POSTERIOR, FRONT_PROBABILITY = "posterior.", "front_probability"
+_NEXT, _LATEST = 10, 5  # recipes whose gain is foretold; proposals that it is foretold from
 
 
 def front_rows(results: Results) -> list[dict[str, Any]]:
@@ -39,7 +43,9 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
     ``study`` is its name. Counts: ``wanted`` (recipes to score in all), ``scored``, ``front`` (recipes on the
     front), ``trials``, ``repeats``, ``running``, ``waiting``, ``failed``. ``failures``: the failed trials by
     cause, most frequent first. ``best``: ``{objective: {value, stderr, trial}}``, empty without scores.
-    ``recipes_per_minute``: by the time of loading and scoring alone, None without scores.
+    ``recipes_per_minute``: by the time of loading and scoring alone, None without scores. ``expected_gain``:
+    what a model expects of the next ten recipes together at most, as a share of the front's hypervolume or,
+    of a single number, as its increase; None without a model.
     """
     repeats = repeated(results)
     states = Counter(row.state for row in results.rows)
@@ -57,6 +63,7 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
         "failures": failures,
         "best": {name: _best(results, name) for name in results.objectives if results.scored},
         "recipes_per_minute": _pace(results.scored),
+        "expected_gain": _foretold(results),
     }
 
 
@@ -120,7 +127,30 @@ def plain(value: Any) -> Any:
 
 def _measured(results: Results, row: Row) -> dict[str, Any]:
     own, held_out = _flat(results, row.values), _flat(results, row.held_out, "held_out.")
-    return {"trial": row.number, "seed": row.seed, **own, **held_out}
+    return {"trial": row.number, "seed": row.seed, **own, **_believed(results, row), **held_out}
+
+
+def _believed(results: Results, row: Row) -> dict[str, Any]:
+    """The posterior values, and the probability to be on the front; {} without a model's posterior."""
+    if row.standing is None:
+        return {}
+    found: dict[str, Any] = {FRONT_PROBABILITY: row.standing.front}
+    columns = zip(results.objectives, row.standing.means, row.standing.deviations, strict=True)
+    for name, mean, deviation in columns:
+        found |= {POSTERIOR + name: mean, POSTERIOR + name + STDERR: deviation}
+    return found
+
+
+def effect_rows(results: Results) -> list[dict[str, Any]]:
+    """What was learnt: the change of each objective's value if the front's knee took a place from one parent.
+
+    One row for each place and parent. Empty without a model's posterior.
+    """
+    return [
+        {"place": place, "from": parent, **dict(zip(results.objectives, changes, strict=True))}
+        for place, row in results.effects.items()
+        for parent, changes in row.items()
+    ]
 
 
 def _flat(results: Results, values: Values | None, prefix: str = "") -> dict[str, Any]:
@@ -143,6 +173,12 @@ def _best(results: Results, objective: str) -> dict[str, Any]:
     assert row.values is not None
     measured = row.values[results.objectives.index(objective)]
     return {"value": plain(measured.value), "stderr": plain(measured.stderr), "trial": row.number}
+
+
+def _foretold(results: Results) -> float | None:
+    """Ten times the mean of the last expected gains. Gains shrink, so ten recipes add this much at most."""
+    gains = [row.expected_gain for row in results.rows if row.expected_gain is not None][-_LATEST:]
+    return float(f"{_NEXT * sum(gains) / len(gains):.3g}") if gains else None
 
 
 def _pace(scored: Sequence[Row]) -> float | None:

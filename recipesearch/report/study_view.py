@@ -20,7 +20,8 @@ class StudyView:
 
     Rows are flat dicts: ``trial``, ``seed`` (the label of a starting recipe, else None), and for each
     objective NAME its value as ``NAME``, the standard error as ``NAME.stderr``, and both on held-out items as
-    ``held_out.NAME`` and ``held_out.NAME.stderr``. Unknown values are None.
+    ``held_out.NAME`` and ``held_out.NAME.stderr``. Unknown values are None. After a model-based search also
+    ``posterior.NAME``, ``posterior.NAME.stderr`` and ``front_probability``.
     """
 
     plan: Plan

@@ -21,6 +21,7 @@ Kinds = NDArray[np.int64]
 _ROOT5 = math.sqrt(5.0)
 _LENGTH, _LENGTH_SPREAD = 0.5, 0.9  # median of a length scale in one dimension; spread of its logarithm
 _JITTER = 1e-6
+_SPREAD = 1e-5  # added to the variances of joint draws, whose covariance is nearly singular
 _WORST = 1e10  # the loss of hyperparameters without a Cholesky factor
 
 
@@ -57,6 +58,16 @@ class GaussianProcess:
         half = solve_triangular(self._factor, cross.T, lower=True)
         variances = np.exp(self._theta[-4]) - (half**2).sum(axis=0)
         return means, np.sqrt(np.maximum(variances, 1e-9))
+
+    def draw(self, points: Array, kinds: Kinds, normals: Array) -> Array:
+        """Joint draws of the values at points, from standard normal numbers of shape (draws, points)."""
+        from scipy.linalg import solve_triangular
+
+        cross, *_ = _kernel(self._theta, points, kinds, self._data.points, self._data.kinds)
+        among, *_ = _kernel(self._theta, points, kinds, points, kinds)
+        half = solve_triangular(self._factor, cross.T, lower=True)
+        factor = np.linalg.cholesky(among - half.T @ half + _SPREAD * np.eye(len(points)))
+        return np.asarray(cross @ self._weights + self._theta[-2] + normals @ factor.T)
 
     def _solve(self, values: Array) -> Array:
         from scipy.linalg import cho_solve

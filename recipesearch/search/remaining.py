@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..checking.preflight import Preflight
 from ..errors import StudyError
+from ..plan import Plan
+from ..study.budget import Budget
 from ..study.results import Results, open_results, stored_form
 from ..study.storage import Database
 
@@ -22,7 +24,18 @@ def finished(checked: Preflight, database: Database) -> Results | None:
     digests = [(name, parent.digest) for name, parent in checked.pool.parents.items()]  # in order
     if stored_form(stored) != stored_form(plan) or list(results.identity["parents"].items()) != digests:
         return None
-    if len(results.scored) < plan.search.trials or any(row.state == "running" for row in results.rows):
-        return None
-    unseen = plan.held_out and any(row.held_out is None for row in results.reported)
-    return None if unseen else results
+    return results if _searched(plan, results) and _settled(plan, results) else None
+
+
+def _searched(plan: Plan, results: Results) -> bool:
+    budget = Budget(plan.search, results.goals, results.ledger)
+    for row in results.scored:
+        budget.add(str(row.recipe))
+    return budget.reached(len(results.scored)) and not any(row.state == "running" for row in results.rows)
+
+
+def _settled(plan: Plan, results: Results) -> bool:
+    """Whether the front is settled and scored on the held-out items."""
+    if plan.search.items and not all(row.standing for row in results.scored):
+        return False
+    return not (plan.held_out and any(row.held_out is None for row in results.reported))

@@ -114,16 +114,28 @@ class Session:
             self._score_candidates(observe)
         except SpaceUsedUp as end:  # still score the front on held-out items
             used_up = end
+        self._settle()
         if self.worker.ready.held_out:
             self._score_held_out()
         return used_up
+
+    def _settle(self) -> None:
+        """Scores recipes on further items until their places on the front are sure."""
+        failed: set[str] = set()
+        while doubt := self.study.next_in_doubt(failed):
+            recipe, part = doubt
+            try:
+                self.study.commit(recipe, *self.worker.score(recipe, part=part))
+            except TrialFailed as failure:
+                failed.add(recipe.digest)
+                _LOG.warning("recipe %s has no further scores: %s", recipe.digest[:12], failure)
 
     def _score_candidates(self, observe: Observer) -> None:
         progress, failures = self._progress(), deque[bool](maxlen=_WINDOW)
         observe(progress)
         while (candidate := self.study.ask()) is not None:
             try:
-                scores, seconds = self.worker.score(candidate.recipe)
+                scores, seconds = self.worker.score(candidate.recipe, part=candidate.part)
             except TrialFailed as failure:
                 self.study.fail(candidate, str(failure))
                 progress.failed, progress.last_cause = progress.failed + 1, str(failure)
@@ -184,7 +196,9 @@ def open_session(
             ready.conditions,
             checked.choice.sampler,
         )
-        study = Study.open(checked.plan, checked.space, identity, database, more_seeds(checked.space))
+        study = Study.open(
+            checked.plan, checked.space, identity, ready.goals, database, more_seeds(checked.space)
+        )
         if ready.held_out:  # otherwise the held-out tasks of an earlier run stay stored
             study.hold_out(ready.held_out)
         yield Session(checked, study, worker)

@@ -6,6 +6,7 @@ blocks.py         the ledger's items as compressed columns; the conversion of ol
 known.py          what other studies had scored when a study was created
 training_data.py  what a model-based sampler is told about a study
 identity.py       the parts of a study that may not change between runs
+budget.py         what is spent, and how many items a recipe is scored on
 bounds.py         bounds on objectives
 study.py          ask, commit, tell, resume
 results.py        a study's trials joined with the ledger

@@ -16,6 +16,8 @@ from ..score import Conditions, Goal
 
 Identity = Mapping[str, Any]
 
+_MAY_CHANGE = {"trials", "max_items", "hours", "max_failure_rate"}  # of the section search
+
 
 def identify_study(
     plan: Plan,
@@ -28,8 +30,7 @@ def identify_study(
     """The identity of a plan's study as JSON data.
 
     ``goals`` are the objectives with their tasks' hashes; ``sampler`` is the sampler in use, also for
-    ``sampler: auto``. The number of trials and the held-out tasks may change, so they are not part of the
-    identity.
+    ``sampler: auto``. The budget and the held-out tasks may change, so they are not part of the identity.
     """
     return {
         "parents": {name: parent.digest for name, parent in parents.items()},
@@ -46,7 +47,7 @@ def identify_study(
             for goal in goals
         ],
         "search": {
-            **plan.search.model_dump(mode="json", exclude={"trials", "max_failure_rate"}),
+            **plan.search.model_dump(mode="json", exclude=_MAY_CHANGE | _unset(plan)),
             "sampler": sampler,
         },
         **({"tokenizer": plan.tokenizer.model_dump(mode="json")} if plan.tokenizer else {}),
@@ -55,6 +56,11 @@ def identify_study(
         # unless another version expands the space differently.
         "genes": {name: json.loads(distribution_to_json(gene)) for name, gene in genes.items()},
     }
+
+
+def _unset(plan: Plan) -> set[str]:
+    """``items`` unless it is set: older studies lack the key."""
+    return {"items"} if plan.search.items is None else set()
 
 
 def goals_of(identity: Identity) -> tuple[Goal, ...]:

@@ -133,14 +133,16 @@ class Ledger:
                 found.setdefault(digest, {})[task] = items
         return found
 
-    def seconds(self, tasks: Iterable[str]) -> dict[str, Seconds]:
-        """The seconds spent on each recipe's scores on ``tasks``, by digest."""
+    def seconds(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, Seconds]:
+        """The seconds spent on the scores of all recipes, or of one, on ``tasks``, by digest."""
         query = self._mine(
             sa.select(
                 _SCORES.c.recipe, sa.func.sum(_SCORES.c.load_seconds), sa.func.sum(_SCORES.c.score_seconds)
             ),
             tasks,
         ).group_by(_SCORES.c.recipe)
+        if recipe is not None:
+            query = query.where(_SCORES.c.recipe == recipe)
         with self._engine.connect() as connection:
             return {digest: Seconds(load, score) for digest, load, score in connection.execute(query)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
+from ..samplers.merge_gp import GAIN
+from ..samplers.posterior import Posterior, Standing
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
 from .blocks import LAST_TABLES
@@ -26,13 +28,18 @@ from .storage import Database
 # The user attributes that a study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
 IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
+STANDINGS, EFFECTS = "standings", "effects"
 
 Values = tuple[Measurement, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial. ``values`` and ``held_out`` are in the objectives' order; None without a score."""
+    """One trial. ``values`` and ``held_out`` are in the objectives' order; None without a score.
+
+    ``expected_gain`` is what a model expected of the recipe: a share of the front's hypervolume or, of a
+    single number, its increase.
+    """
 
     number: int
     state: str
@@ -43,15 +50,23 @@ class Row:
     values: Values | None
     held_out: Values | None
     seconds: Seconds | None
+    standing: Standing | None = None
+    expected_gain: float | None = None
 
 
 @dataclass(frozen=True)
 class Results:
-    """All trials of a study, in order, with the study's identity and ledger."""
+    """All trials of a study, in order, with the study's identity and ledger.
+
+    Once a model-based search has ended, recipes are compared by their posterior means (``Row.standing``),
+    which pool what is known about similar recipes; otherwise by their measured values. ``effects`` are then
+    the changes of the objectives' values, by place and parent, if the knee took a place from this parent.
+    """
 
     identity: Identity
     rows: Sequence[Row]
     ledger: Ledger
+    effects: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     @property
     def database(self) -> Database:
@@ -108,10 +123,14 @@ class Results:
 
     def within_bounds(self, row: Row) -> bool:
         """Whether a scored row is within every objective's bound."""
-        assert row.values is not None
-        measured = zip(self.goals, row.values, *self._parents, strict=True)
-        missed = [violation(goal, m.value, [p.value for p in parents]) for goal, m, *parents in measured]
+        columns = zip(self.goals, self.estimates(row), *self._parents, strict=True)
+        missed = [violation(goal, value, [p.value for p in parents]) for goal, value, *parents in columns]
         return all(miss is None or miss <= 0 for miss in missed)
+
+    def estimates(self, row: Row) -> tuple[float, ...]:
+        """The values by which a scored row is compared with others."""
+        assert row.values is not None
+        return row.standing.means if row.standing else tuple(m.value for m in row.values)
 
     @cached_property
     def _parents(self) -> list[Values]:
@@ -125,8 +144,7 @@ class Results:
 
     def loss(self, row: Row) -> tuple[float, ...]:
         """One scored row's losses."""
-        assert row.values is not None
-        return tuple(s * m.value for s, m in zip(self.signs, row.values, strict=True))
+        return tuple(sign * value for sign, value in zip(self.signs, self.estimates(row), strict=True))
 
     def row(self, number: int) -> Row:
         """A trial by its number. Raises PlanError if there is none."""
@@ -210,6 +228,8 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
     metrics = ledger.all_metrics([*tasks, *(goal.hash for goal in held_out)])
     seconds = ledger.seconds(tasks)
 
+    standings = _standings(study, metrics, tasks)
+
     def row(trial: FrozenTrial) -> Row:
         digest = trial.user_attrs.get(RECIPE)
         complete = trial.state == TrialState.COMPLETE
@@ -224,9 +244,29 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
             values=_values(known, goals),
             held_out=_values(known, held_out),
             seconds=seconds.get(digest) if complete and digest else None,
+            standing=standings.get(digest) if complete and digest else None,
+            expected_gain=trial.user_attrs.get(GAIN),
         )
 
-    return Results(identity, [row(trial) for trial in study.get_trials(deepcopy=False)], ledger)
+    rows = [row(trial) for trial in study.get_trials(deepcopy=False)]
+    return Results(identity, rows, ledger, study.user_attrs.get(EFFECTS, {}) if standings else {})
+
+
+def store_posterior(study: optuna.Study, found: Posterior) -> None:
+    """Stores the posterior of a study, each number with six digits."""
+    rows = {
+        recipe: _short([*one.means, *one.deviations, one.front]) for recipe, one in found.standings.items()
+    }
+    effects = {
+        place: {parent: _short(changes) for parent, changes in row.items()}
+        for place, row in found.effects.items()
+    }
+    study.set_user_attr(EFFECTS, effects)
+    study.set_user_attr(STANDINGS, rows)
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    return [float(f"{number:.6g}") for number in numbers]
 
 
 def stored_form(plan: Plan) -> dict[str, Any]:
@@ -245,3 +285,20 @@ def _values(known: Mapping[str, Metrics], goals: Sequence[Goal]) -> Values | Non
     if not goals or any(goal.hash not in known for goal in goals):
         return None
     return tuple(goal.of(known) for goal in goals)
+
+
+def _standings(
+    study: optuna.Study, metrics: Mapping[str, Mapping[str, Metrics]], tasks: Sequence[str]
+) -> dict[str, Standing]:
+    """The stored standings; {} once further recipes have been scored."""
+    stored = study.user_attrs.get(STANDINGS, {})
+    scored = {
+        trial.user_attrs.get(RECIPE)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    }
+    if stored.keys() != {recipe for recipe in scored if set(tasks) <= metrics.get(recipe or "", {}).keys()}:
+        return {}
+    count = len(tasks)
+    return {
+        recipe: Standing(tuple(row[:count]), tuple(row[count:-1]), row[-1]) for recipe, row in stored.items()
+    }

@@ -8,7 +8,7 @@ trial keeps its genes and its generation.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,14 +23,16 @@ from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.per_trial import Known, PerTrialSampler
-from ..samplers.problem import Problem, scalarized
-from ..score import Goal, Metrics, Seconds, TaskScore
+from ..samplers.posterior import posterior
+from ..samplers.problem import scalarized
+from ..score import Goal, Metrics, Part, Seconds, TaskScore
 from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
 from ..space.projection import Projection
 from ..space.seeds import Labelled, distinct, parent_label, seeds, start
 from ..space.weights import WeightSpace
 from .bounds import violation
+from .budget import Budget
 from .identity import Identity, goals_of, require_same
 from .known import record
 from .ledger import Ledger
@@ -45,20 +47,23 @@ from .results import (
     Results,
     conditions_of,
     read_results,
+    store_posterior,
     stored_form,
 )
 from .storage import Database
 from .training_data import TrainingData
 
 _REPEATS_IN_A_ROW = 200
+_SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe waiting for its score, and the trial that proposed it."""
+    """A recipe waiting for its score on a part of each task's items (None: all), and its trial."""
 
     trial: Trial
     recipe: Recipe
+    part: Part | None = None
 
     @property
     def number(self) -> int:
@@ -69,10 +74,13 @@ class Candidate:
 class Study:
     """A persistent study, created by its first run and resumed by later runs. Use ``Study.open``."""
 
-    def __init__(self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger) -> None:
+    def __init__(
+        self, plan: Plan, space: Space, study: optuna.Study, ledger: Ledger, goals: Sequence[Goal]
+    ) -> None:
         self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
         identity = study.user_attrs[IDENTITY]
-        self.goals, self.sampler = goals_of(identity), str(identity["search"]["sampler"])
+        self.goals, self.sampler = goals, str(identity["search"]["sampler"])
+        self._budget = Budget(plan.search, goals, ledger)
         self._tasks = [goal.hash for goal in self.goals]
         self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
         self._asked: set[str] = set()  # recipes handed out by this process
@@ -81,24 +89,26 @@ class Study:
         self._alone = {parent_label(name) for name in space.pool.parents}
         self._parents: list[Sequence[float]] = []  # the parents' own values
         self._load()
+        self._data = self._training_data()
+        self._problem = (
+            self._data.problem(self._parents, self._is_repeat, self._scalarize) if self._data else None
+        )
         study.sampler = PerTrialSampler(
-            identity["search"]["sampler"],
+            self.sampler,
             plan.search,
             space.genes,
             start(space),
             Known(self._is_repeat, space.active),
-            self._problem(),
+            self._problem,
             seed_mark=SEED,
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
 
-    def _problem(self) -> Problem | None:
-        """The problem for a model-based sampler; None for a space without merge coordinates."""
+    def _training_data(self) -> TrainingData | None:
+        """The data of a model-based sampler; None for other samplers."""
         if not isinstance(self._space, WeightSpace) or self.sampler != "merge_gp":
             return None
-        recorded = self._study.user_attrs.get(KNOWN, {})
-        data = TrainingData(self._space, self.ledger, self.goals, recorded)
-        return data.problem(self._parents, self._is_repeat, self._scalarize)
+        return TrainingData(self._space, self.ledger, self.goals, self._study.user_attrs.get(KNOWN, {}))
 
     @classmethod
     def open(
@@ -106,13 +116,15 @@ class Study:
         plan: Plan,
         space: Space,
         identity: Identity,
+        goals: Sequence[Goal],
         database: Database,
         more_seeds: Sequence[Labelled] = (),
     ) -> Self:
         """Creates the plan's study, or opens the stored one.
 
-        ``more_seeds`` follow the space's own seeds. Seeds are used only when the study is created. Raises
-        PlanError if the stored study differs from the plan.
+        ``goals`` are the objectives as a started worker reports them. ``more_seeds`` follow the space's own
+        seeds. Seeds are used only when the study is created. Raises PlanError if the stored study differs
+        from the plan.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
@@ -123,7 +135,7 @@ class Study:
         )
         ledger = Ledger(database, conditions_of(identity))
         _adopt(study, plan, space, identity, more_seeds, ledger)
-        return cls(plan, space, study, ledger)
+        return cls(plan, space, study, ledger, goals)
 
     # -- the loop
 
@@ -133,7 +145,7 @@ class Study:
         return self._scored
 
     def ask(self) -> Candidate | None:
-        """The next recipe to score; None once ``search.trials`` recipes have been scored.
+        """The next recipe to score; None once the budget is spent.
 
         Interrupted trials come first. Repeats of scored recipes are completed from the ledger. Raises
         SpaceUsedUp if the sampler proposes only repeats.
@@ -149,7 +161,7 @@ class Study:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
                 self._asked.add(recipe.digest)
-                return Candidate(trial, recipe)
+                return Candidate(trial, recipe, self._budget.part)
             # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
         raise SpaceUsedUp(
@@ -167,6 +179,27 @@ class Study:
         """Commits a recipe's scores, for instance held-out ones, to the ledger only."""
         text = to_yaml(recipe, lambda parent: parent.reference, {})
         self.ledger.commit(recipe.digest, text, scores, seconds)
+        if self._data:
+            self._data.forget(recipe.digest)
+
+    def next_in_doubt(self, without: Collection[str] = ()) -> tuple[Recipe, Part] | None:
+        """The recipe whose place on the front is most in doubt, with the items to score next.
+
+        None at the end; the posterior is then stored. Recipes of the digests ``without`` are left out. Only a
+        model-based search has a posterior.
+        """
+        found = posterior(self._study, self._problem) if self._problem else None
+        if found is None:
+            return None
+        doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.standings.items()}
+        in_doubt = [recipe for recipe in doubts.keys() - set(without) if doubts[recipe] < 0.5 - _SURE]
+        if self._budget.may_settle(doubts):
+            rows = {row.recipe: row for row in self.results().scored}
+            for recipe in sorted(in_doubt, key=lambda recipe: (doubts[recipe], recipe)):
+                if part := self._budget.next_part(recipe):
+                    return self._space.express(rows[recipe].genome), part
+        store_posterior(self._study, found)
+        return None
 
     def results(self) -> Results:
         """The results of all trials so far."""
@@ -186,7 +219,7 @@ class Study:
     def _next_trial(self) -> Trial | None:
         if self._interrupted:
             return Trial(self._study, self._interrupted.pop(0)._trial_id)
-        return None if self._scored >= self._plan.search.trials else self._study.ask()
+        return None if self._budget.reached(self._scored) else self._study.ask()
 
     def _genome(self, trial: Trial) -> dict[str, Any]:
         """Asks for every gene. A resumed trial keeps the genes that it already has."""
@@ -206,7 +239,7 @@ class Study:
             self._fail(trial, "repeat of a recipe that failed")
             return True
         metrics = self.ledger.metrics(digest, self._tasks)
-        if set(metrics) < set(self._tasks):
+        if not self._budget.suffices(digest, metrics):
             return False
         self._complete(trial, digest, metrics)
         return True
@@ -245,6 +278,7 @@ class Study:
         if digest not in self._known:
             self._known[digest] = {}
             self._scored += 1
+            self._budget.add(digest)
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
         digest = self._space.express(genome).digest

@@ -54,6 +54,10 @@ class TrainingData:
             self._known,
         )
 
+    def forget(self, digest: str) -> None:
+        """Reads a recipe's scores again at the next use, because the ledger has further ones."""
+        self._scores.pop(digest, None)
+
     def _point(self, trial: FrozenTrial) -> Coordinates:
         digest = trial.user_attrs[RECIPE]
         if digest not in self._points:

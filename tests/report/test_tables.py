@@ -57,7 +57,7 @@ def make_study(
     space = open_space(plan.space, pool)
     goals = [replace(goal, hash=goal.task) for goal in plan.goals]
     identity = identify_study(plan, parents, space.genes, goals, _CONDITIONS, plan.search.sampler)
-    study = Study.open(plan, space, identity, database)
+    study = Study.open(plan, space, identity, goals, database)
     if held_out:
         study.hold_out([replace(goal, hash=f"held{goal.task}") for goal in goals])
     for trial in trials:

@@ -127,7 +127,9 @@ def test_a_resumed_study_does_not_score_again_what_the_ledger_holds(
     run_here(make_paper_plan())
     calls: list[int] = []
     score = InstantWorker.score
-    monkeypatch.setattr(InstantWorker, "score", lambda self, *rest: calls.append(1) or score(self, *rest))
+    monkeypatch.setattr(
+        InstantWorker, "score", lambda self, *rest, **more: calls.append(1) or score(self, *rest)
+    )
     more = make_paper_plan(search={"sampler": "nsga2", "population": 4, "trials": 13, "seed": 1})
     assert len(run_here(more).scored) == 13
     assert len(calls) == 1

@@ -192,11 +192,11 @@ def test_failures_keep_their_cause_and_never_reach_the_front(
 ) -> None:
     original, calls = InstantWorker.score, []
 
-    def sometimes(self: InstantWorker, *rest: Any) -> Any:
+    def sometimes(self: InstantWorker, *rest: Any, **more: Any) -> Any:
         calls.append(1)
         if len(calls) % 3 == 0:
             raise TrialFailed("non-finite: the merge gives NaN")
-        return original(self, *rest)
+        return original(self, *rest, **more)
 
     monkeypatch.setattr(InstantWorker, "score", sometimes)
     plan = make_paper_plan()
@@ -211,7 +211,7 @@ def test_failures_keep_their_cause_and_never_reach_the_front(
 def test_a_study_in_which_everything_fails_stops_and_says_why(
     make_paper_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: InstantWorker, *rest: Any) -> Any:
+    def never(self: InstantWorker, *rest: Any, **more: Any) -> Any:
         raise TrialFailed("out of memory")
 
     monkeypatch.setattr(InstantWorker, "score", never)

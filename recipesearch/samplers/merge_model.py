@@ -1,0 +1,224 @@
+"""The model of a study's merges: a Gaussian process for each objective over merge coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from .. import pareto
+from ..space.coordinates import Coordinates
+from .gaussian_process import GaussianProcess, Kinds, Observations
+from .improvement import expected_gain, expected_volume, quantiles
+from .moves import features
+from .outcomes import Outcome, outcome
+from .problem import Problem, Scores, scalarized
+
+Array = NDArray[np.float64]
+
+_QUANTILES, _DRAWS = 16, 64
+_MOST = 400  # observations that a model takes
+_ELITES = 6  # of one number: points to step from
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Distinct scored recipes with their points and scores, and the points that are being scored.
+
+    ``seeds`` are the indices of the study's seeds. The first ``own`` recipes are the study's; the others are
+    known from other studies. ``drawn`` is the number of trials that are no seeds.
+    """
+
+    recipes: Sequence[str]
+    points: Sequence[Coordinates]
+    scores: Sequence[Scores]
+    seeds: Sequence[int]
+    pending: Sequence[Coordinates]
+    own: int
+    drawn: int
+
+    @classmethod
+    def of(cls, study: Study, problem: Problem, trial: FrozenTrial | None = None) -> Seen:
+        """What a study has seen, apart from the trial that is being proposed."""
+        scored: dict[str, tuple[Coordinates, Scores]] = {}
+        pending, seeds, drawn = [], [], 0
+        recipes: set[str] = set()
+        for other in study.get_trials(deepcopy=False):
+            if (trial and other.number == trial.number) or not other.params:
+                continue
+            drawn += not problem.is_seed(other)
+            recipe = problem.recipe(other)
+            if recipe is None or recipe in recipes:
+                continue
+            recipes.add(recipe)
+            found = problem.scores(other) if other.state == TrialState.COMPLETE else None
+            if found is not None:
+                if problem.is_seed(other):
+                    seeds.append(len(scored))
+                scored[recipe] = problem.point(other), found
+            elif other.state == TrialState.RUNNING:
+                pending.append(problem.point(other))
+        rows = {**scored, **{d: known for d, known in problem.known.items() if d not in recipes}}
+        points, scores = [point for point, _ in rows.values()], [found for _, found in rows.values()]
+        return cls(list(rows), points, scores, seeds, pending, len(scored), drawn)
+
+
+class MergeModel:
+    """The processes of all objectives, and what they say about points."""
+
+    def __init__(self, problem: Problem, seen: Seen) -> None:
+        self._problem, self._seen = problem, seen
+        kinds = [*problem.system.kinds, *(point.kind for point in seen.points)]
+        self._numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+        columns = list(zip(*seen.scores, strict=True))
+        self._outcomes: list[Outcome] = [outcome(column) for column in columns]
+        signs, rows = np.array(problem.signs), [[m.value for m in row] for row in seen.scores]
+        kept = most_telling(signs * np.array(rows))
+        points, kinds_ = self._inputs([seen.points[index] for index in kept])
+        self.data = [
+            Observations(points, kinds_, *scale.latent([column[index] for index in kept]))
+            for scale, column in zip(self._outcomes, columns, strict=True)
+        ]
+
+    def condition(self, thetas: Sequence[Array]) -> None:
+        """Conditions the processes on the scores, and on pending points as if these scored their means."""
+        data = self.data
+        self._processes = [GaussianProcess(one, theta) for one, theta in zip(data, thetas, strict=True)]
+        if self._seen.pending:
+            points, kinds = self._inputs(self._seen.pending)
+            data = [
+                Observations(
+                    np.vstack([one.points, points]),
+                    np.concatenate([one.kinds, kinds]),
+                    np.concatenate([one.values, process.predict(points, kinds)[0]]),
+                    np.concatenate([one.noise, np.zeros(len(points))]),
+                )
+                for one, process in zip(data, self._processes, strict=True)
+            ]
+            self._processes = [GaussianProcess(one, theta) for one, theta in zip(data, thetas, strict=True)]
+
+    @cached_property
+    def means(self) -> Array:
+        """The losses of the posterior means of the scored points, shape (points, objectives)."""
+        return self.losses(self._seen.points, np.zeros(1))[:, 0]
+
+    @cached_property
+    def good(self) -> list[Coordinates]:
+        """The points to step from: the front by posterior means, or the best few of one number."""
+        inside = self._inside
+        if self.one:
+            order = np.argsort(self.value(self.means) + np.where(inside, 0.0, np.inf), kind="stable")[
+                :_ELITES
+            ]
+            return [self._seen.points[index] for index in order]
+        front = np.flatnonzero(inside)[pareto.front(self.means[inside])]
+        return [self._seen.points[index] for index in front]
+
+    def worth(self, points: Sequence[Coordinates]) -> Array:
+        """The expected gain of each point, shape (points,)."""
+        if self.one:
+            values = self.value(self.means[self._inside])
+            # If no point is within all bounds, any point within them is a gain.
+            best = float(values.min() if self._within.any() else values.max())
+            losses = self.losses(points, quantiles(_DRAWS) if self.count == 1 else self._normals)
+            return expected_gain(losses, best, self.value, self._bounds)
+        losses = self.losses(points, quantiles(_QUANTILES))
+        front = self.means[self._inside if self._within.any() else np.zeros(len(self.means), bool)]
+        return expected_volume(losses, front, self._reference, self._bounds)
+
+    @cached_property
+    def scale(self) -> float:
+        """What gains are measured in: the hypervolume of the front or, of a single number, 1."""
+        if self.one:
+            return 1.0
+        return pareto.hypervolume(self.means[self._inside], self._reference) or 1.0
+
+    @property
+    def count(self) -> int:
+        """The number of objectives."""
+        return len(self._problem.signs)
+
+    @property
+    def one(self) -> bool:
+        """Whether the search minimises a single number."""
+        return self.count == 1 or self._problem.scalarize is not None
+
+    def value(self, losses: Array) -> Array:
+        """The single number that is minimised, from losses along the last axis."""
+        plan = self._problem.scalarize
+        return np.asarray(losses[..., 0] if plan is None else -scalarized(plan, self._problem.signs, losses))
+
+    @cached_property
+    def _bounds(self) -> list[float | None]:
+        return list(self._problem.bounds())
+
+    @cached_property
+    def _within(self) -> NDArray[np.bool_]:
+        return self.within(self.means)
+
+    def within(self, losses: Array) -> NDArray[np.bool_]:
+        """Whether each row of losses is within all bounds."""
+        found = np.ones(len(losses), bool)
+        for objective, bound in enumerate(self._bounds):
+            if bound is not None:
+                found &= losses[:, objective] <= bound
+        return found
+
+    @cached_property
+    def _inside(self) -> NDArray[np.bool_]:
+        """The points within all bounds, or all points if none is."""
+        return self._within if self._within.any() else np.ones(len(self.means), bool)
+
+    @cached_property
+    def _normals(self) -> Array:
+        """The same draws for every point, shape (draws, objectives)."""
+        return np.random.default_rng(0).normal(size=(_DRAWS, self.count))
+
+    @cached_property
+    def _reference(self) -> Array:
+        """Just beyond the worst seed in each objective; beyond the worst point without seeds."""
+        rows = list(self._seen.seeds) or list(range(len(self.means)))
+        return np.asarray(np.nextafter(self.means[rows].max(axis=0), np.inf))
+
+    def losses(self, points: Sequence[Coordinates], normals: Array) -> Array:
+        """Losses at standard normal deviates, shape (points, deviates, objectives)."""
+        inputs = self._inputs(points)
+        found = []
+        for number, (process, scale) in enumerate(zip(self._processes, self._outcomes, strict=True)):
+            means, deviations = process.predict(*inputs)
+            own = normals if normals.ndim == 1 else normals[:, number]
+            latent = means[:, None] + deviations[:, None] * own
+            found.append(self._problem.signs[number] * scale.natural(latent))
+        return np.stack(found, axis=-1)
+
+    def draws(self, points: Sequence[Coordinates], count: int) -> Array:
+        """Joint draws of the losses of some points, shape (count, points, objectives), with a fixed seed."""
+        chance, inputs = np.random.default_rng(0), self._inputs(points)
+        found = []
+        for sign, process, scale in zip(self._problem.signs, self._processes, self._outcomes, strict=True):
+            latent = process.draw(*inputs, chance.normal(size=(count, len(points))))
+            found.append(sign * scale.natural(latent))
+        return np.stack(found, axis=-1)
+
+    def _inputs(self, points: Sequence[Coordinates]) -> tuple[Array, Kinds]:
+        numbers = np.array([self._numbers[point.kind] for point in points], dtype=np.int64)
+        return features(self._problem.system, points), numbers
+
+
+def most_telling(losses: Array) -> list[int]:
+    """The points that a model takes, from ``losses`` of shape (points, objectives).
+
+    All points; of very many the best in any objective, and an even share of the rest.
+    """
+    if len(losses) <= _MOST:
+        return list(range(len(losses)))
+    ranks = losses.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable").min(axis=1)
+    order = np.argsort(ranks, kind="stable")
+    best, rest = order[: _MOST // 2], order[_MOST // 2 :]
+    spread = rest[np.linspace(0, len(rest) - 1, _MOST - len(best)).astype(int)]
+    return sorted({*best.tolist(), *spread.tolist()})

@@ -1,0 +1,71 @@
+"""How much of a study's budget is spent, and how many items of each task a recipe is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ..plan import SearchPlan
+from ..score import Goal, Metrics, Part, pooled_tasks
+from .ledger import Ledger
+
+_SETTLING = 0.25  # of the items of a search: further items that make the front sure
+
+
+class Budget:
+    """The budget of a plan. ``goals`` are the objectives as a started worker reports them."""
+
+    def __init__(self, search: SearchPlan, goals: Sequence[Goal], ledger: Ledger) -> None:
+        self._search, self._ledger = search, ledger
+        self._tasks = [goal.hash for goal in goals]
+        pooled = pooled_tasks(goals)
+        self._whole = {goal.hash: goal.items for goal in goals if goal.hash in pooled}
+        limit = search.items
+        self._wanted = {task: min(items, limit or items) for task, items in self._whole.items()}
+        self.items = self.seconds = 0.0
+
+    @property
+    def part(self) -> Part | None:
+        """The part of each task that a new recipe is scored on; None for all items."""
+        return (0, self._search.items) if self._search.items and self._wanted != self._whole else None
+
+    def suffices(self, recipe: str, metrics: Mapping[str, Metrics]) -> bool:
+        """Whether a recipe's scores cover all tasks, and as many items as a new recipe is scored on."""
+        if not set(self._tasks) <= metrics.keys():
+            return False
+        known = self._ledger.known(self._wanted, recipe).get(recipe, {})
+        return all(known.get(task, items) >= items for task, items in self._wanted.items())
+
+    def next_part(self, recipe: str) -> Part | None:
+        """The next items that a recipe can be scored on; None if all are known."""
+        known = self._ledger.known(self._whole, recipe).get(recipe, {})
+        fewest = min((known.get(task, items) for task, items in self._whole.items()), default=0)
+        if self._search.items is None or fewest >= max(self._whole.values(), default=0):
+            return None
+        return fewest, fewest + self._search.items
+
+    def may_settle(self, recipes: Collection[str]) -> bool:
+        """Whether the study's recipes were scored on few items beyond the first part of each task.
+
+        The front's members are often too much alike to be told apart, so certainty has a price limit.
+        """
+        known = self._ledger.known(self._whole)
+        searched = len(recipes) * sum(self._wanted.values())
+        answered = sum(sum(known.get(recipe, {}).values()) for recipe in recipes)
+        return answered - searched < _SETTLING * searched
+
+    def add(self, recipe: str) -> None:
+        """Counts what a scored recipe of the study has cost, by the ledger."""
+        if self._search.max_items is not None:
+            self.items += sum(self._ledger.known(self._tasks, recipe).get(recipe, {}).values())
+        if self._search.hours is not None:
+            spent = self._ledger.seconds(self._tasks, recipe).get(recipe)
+            self.seconds += spent.load + spent.score if spent else 0.0
+
+    def reached(self, scored: int) -> bool:
+        """Whether a limit is reached with this number of scored recipes."""
+        search = self._search
+        return (
+            scored >= search.trials
+            or (search.max_items is not None and self.items >= search.max_items)
+            or (search.hours is not None and self.seconds >= 3600 * search.hours)
+        )
