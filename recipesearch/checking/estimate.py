@@ -17,7 +17,7 @@ _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 110
 
 
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:
-    """The counts and the sizes in bytes that a study of ``items`` scored items per recipe needs.
+    """The counts and the sizes in bytes that a study of ``items`` scored items per recipe needs at most.
 
     A loop's counts cover all its eras. Memory is the sum of the resident parents, the live model and vLLM's
     KV cache (see ``memory.Need``); scoring needs more. Time is not estimated: it depends on the machine, and

@@ -43,7 +43,8 @@ def _needs(checked: Preflight, database: Database) -> dict[str, Any]:
     if plan.mutation is not None:
         require_minable(plan.all_preferences)
         load_goals(plan.goals_of(plan.mutation.monitor))
-    data = estimate(checked, sum(task.items for task in {task.hash: task for task in tasks}.values()))
+    items = {task.hash: min(task.items, plan.search.items or task.items) for task in tasks}
+    data = estimate(checked, sum(items.values()))
     _require_disk(database, data["database_bytes"])
     return data
 

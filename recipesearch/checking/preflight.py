@@ -81,6 +81,8 @@ def fit(plan: Plan, parents: Parents, tokenizer: Tokenizer | None) -> Preflight:
     )
     space = open_space(plan.space, pool)
     bounded = any(o.bound is not None or o.within is not None for o in plan.objectives)
+    if plan.evolves and plan.search.items is not None:
+        raise PlanError("search.items: a loop over eras compares recipes item by item; remove search.items")
     weights = isinstance(space, WeightSpace)
     choice = choose(plan.search, space.genes, len(plan.objectives), bounded, weights)
     if relative := [place for place, one in enumerate(plan.objectives) if one.within is not None]:

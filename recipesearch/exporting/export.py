@@ -116,6 +116,8 @@ def _scores(plan: Plan, results: Results, row: Row) -> dict[str, Any]:
             "value": row.values[index].value,
             "stderr": row.values[index].stderr,
         }
+        if plan.search.items is not None and row.values[index].items is not None:
+            entry["items"] = row.values[index].items  # the score may cover a part of the task
         if row.held_out is not None:
             entry["held_out"] = row.held_out[index].value
             entry["held_out_stderr"] = row.held_out[index].stderr

@@ -145,9 +145,11 @@ def _rescore(rebuilt: Path, recipe: Recipe, provenance: Mapping[str, Any]) -> di
     model = identify(str(rebuilt), rebuilt)
     with closing(open_engine(plan, (), model)) as engine:
         unique = list({task.hash: task for task in tasks}.values())
-        scorer = Scorer(unique, engine.lm, bool(provenance.get("chat_template", False)))
+        stops = {claim["task_hash"]: int(claim["items"]) for claim in claims.values() if "items" in claim}
+        scorer = Scorer(unique, engine.lm, bool(provenance.get("chat_template", False)), stops)
+        part = (0, max(stops.values())) if stops else None
         alone = Recipe("passthrough", (Slice((Source(model),)),), model)
-        given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)))
+        given = scorer.score(engine.lm, lambda: measure(merger([model], engine.device).stream(alone)), part)
     measured = {score.task_hash: score.metrics for score in given}
     scores = {}
     for name, claim in claims.items():

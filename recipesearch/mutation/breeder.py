@@ -202,9 +202,9 @@ class _Scored:
 
         Raises TrialFailed if the recipe cannot be scored.
         """
-        wanted, recipes = set(self.worker.ready.tasks), recipes_of(parent, self.dtype)
+        recipes = recipes_of(parent, self.dtype)
         for recipe in recipes:
-            if self.ledger.metrics(recipe.digest, wanted).keys() >= wanted:
+            if self.ledger.covers(recipe.digest, self.worker.ready.goals):
                 return recipe.digest
         alone = recipes[-1]
         text = to_yaml(alone, lambda p: p.reference, {})

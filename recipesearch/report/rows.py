@@ -19,7 +19,7 @@ from ..study.results import Results, Row, Values
 
 STDERR = ".stderr"
 POSTERIOR, FRONT_PROBABILITY = "posterior.", "front_probability"
-_NEXT, _LATEST = 10, 5  # recipes whose gain is foretold; proposals that it is foretold from
+_NEXT, _LATEST = 10, 5  # recipes whose gain is estimated; proposals that the estimate is taken from
 
 
 def front_rows(results: Results) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
         "failures": failures,
         "best": {name: _best(results, name) for name in results.objectives if results.scored},
         "recipes_per_minute": _pace(results.scored),
-        "expected_gain": _foretold(results),
+        "expected_gain": _ten_more(results),
     }
 
 
@@ -127,10 +127,10 @@ def plain(value: Any) -> Any:
 
 def _measured(results: Results, row: Row) -> dict[str, Any]:
     own, held_out = _flat(results, row.values), _flat(results, row.held_out, "held_out.")
-    return {"trial": row.number, "seed": row.seed, **own, **_believed(results, row), **held_out}
+    return {"trial": row.number, "seed": row.seed, **own, **_posterior(results, row), **held_out}
 
 
-def _believed(results: Results, row: Row) -> dict[str, Any]:
+def _posterior(results: Results, row: Row) -> dict[str, Any]:
     """The posterior values, and the probability to be on the front; {} without a model's posterior."""
     if row.standing is None:
         return {}
@@ -175,7 +175,7 @@ def _best(results: Results, objective: str) -> dict[str, Any]:
     return {"value": plain(measured.value), "stderr": plain(measured.stderr), "trial": row.number}
 
 
-def _foretold(results: Results) -> float | None:
+def _ten_more(results: Results) -> float | None:
     """Ten times the mean of the last expected gains. Gains shrink, so ten recipes add this much at most."""
     gains = [row.expected_gain for row in results.rows if row.expected_gain is not None][-_LATEST:]
     return float(f"{_NEXT * sum(gains) / len(gains):.3g}") if gains else None

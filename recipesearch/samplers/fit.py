@@ -74,13 +74,14 @@ def choose(
     if not genes:
         raise PlanError("the space has no genes: add parents, methods or layer groups")
     values = 1 if search.scalarize else objectives
-    if search.items is not None and not (coordinates and search.sampler in ("auto", "merge_gp")):
+    modelled = coordinates and objectives <= MOST_OBJECTIVES
+    if search.items is not None and not (modelled and search.sampler in ("auto", "merge_gp")):
         raise PlanError(
-            "search.items needs the sampler merge_gp, which pools scores on few items, and space.weights: "
-            "remove search.items to score every recipe on all items"
+            "search.items needs the sampler merge_gp, which pools scores on few items, space.weights and at "
+            f"most {MOST_OBJECTIVES} objectives: remove search.items to score every recipe on all items"
         )
     if search.sampler == "auto":
-        if coordinates and objectives <= MOST_OBJECTIVES:
+        if modelled:
             return Choice("merge_gp", "a model of the merges by what each parent contributes to each place")
         return _auto(genes, values, constrained)
     if SAMPLERS[search.sampler].coordinates:

@@ -49,6 +49,11 @@ class GaussianProcess:
         self._factor = np.linalg.cholesky(kernel + np.diag(data.noise + np.exp(theta[-1]) + _JITTER))
         self._weights = self._solve(data.values - theta[-2])
 
+    @property
+    def noise(self) -> float:
+        """The standard deviation of a typical observation's noise."""
+        return float(np.sqrt(np.median(self._data.noise) + np.exp(self._theta[-1])))
+
     def predict(self, points: Array, kinds: Kinds) -> tuple[Array, Array]:
         """Means and standard deviations at points, shape (points,) each."""
         from scipy.linalg import solve_triangular

@@ -64,17 +64,19 @@ class MergeGPSampler(BaseSampler):
             return self._new([start(self._kind(seen.drawn)) for _ in range(_TRIES)])[1]
         model = MergeModel(self._problem, seen)
         model.condition(self._thetas(study, trial, model.data, len(seen.scores)))
-        points, worth = self._ranked(moves, model, seen)
-        place, genome = self._new(points)
-        study._storage.set_trial_user_attr(trial._trial_id, GAIN, float(worth[place] / model.scale))
+        forced = self._forced(seen)
+        point, genome = self._new(self._ranked(moves, model, forced))
+        if forced is None:
+            gain = float(model.gain([point])[0] / model.scale)
+            study._storage.set_trial_user_attr(trial._trial_id, GAIN, gain)
         return genome
 
-    def _new(self, points: Sequence[Coordinates]) -> tuple[int, dict[str, Any]]:
-        """The first point whose recipe was not tried before, or the last point: its place and genome."""
+    def _new(self, points: Sequence[Coordinates]) -> tuple[Coordinates, dict[str, Any]]:
+        """The first point whose recipe was not tried before, or the last point, with its genome."""
         for place, point in enumerate(points):
             genome = self._problem.system.genome(point)
             if place == len(points) - 1 or not self._problem.repeated(genome):
-                return place, genome
+                return point, genome
         raise AssertionError("at least one point")
 
     def sample_independent(
@@ -92,9 +94,8 @@ class MergeGPSampler(BaseSampler):
         kinds = self._problem.system.kinds
         return kinds[number % len(kinds)]
 
-    def _ranked(self, moves: Moves, model: MergeModel, seen: Seen) -> tuple[list[Coordinates], Array]:
-        """Candidates and their expected gains, best first."""
-        kind = self._forced(seen)
+    def _ranked(self, moves: Moves, model: MergeModel, kind: Kind | None) -> list[Coordinates]:
+        """Candidates of a kind, or of any kind, best first."""
         good = model.good
         points = [moves.near(good, kind) for _ in range(_NEAR)]
         points += [moves.anywhere(kind or self._kind(n)) for n in range(_ANYWHERE)]
@@ -103,8 +104,7 @@ class MergeGPSampler(BaseSampler):
         again = [moves.near(best, kind) for _ in range(_AGAIN)]
         worth = np.concatenate([worth, model.worth(again)])
         points += again
-        order = np.argsort(-worth, kind="stable")
-        return [points[index] for index in order], worth[order]
+        return [points[index] for index in np.argsort(-worth, kind="stable")]
 
     def _forced(self, seen: Seen) -> Kind | None:
         """The kind that was tried least, at steps that grow rarer: no kind is given up for good."""

@@ -24,8 +24,8 @@ Known = Mapping[str, tuple[Coordinates, Scores]]
 class Problem:
     """The coordinates of a study's space, and its objectives.
 
-    - ``point``: the coordinates of a trial's recipe. ``recipe``: the recipe's digest, None while genes are
-      missing.
+    - ``point``: the coordinates of a trial's genome; ``recipe``: the recipe's digest, None before all
+      genes are drawn.
     - ``is_seed``: whether a trial is one of the recipes that the study starts from.
     - ``signs``: for each objective -1 if it is maximised, else 1.
     - ``bounds``: for each objective the greatest loss within its bound, None without a bound.

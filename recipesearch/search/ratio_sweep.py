@@ -87,13 +87,11 @@ def _recipe(checked: Preflight, pair: tuple[str, str], ratio: float, method: str
 
 
 def _point(worker: Scoring, ledger: Ledger, recipe: Recipe, ratio: float) -> Point:
-    tasks = worker.ready.tasks
-    known = ledger.metrics(recipe.digest, tasks)
-    if set(tasks) > set(known):
+    if not ledger.covers(recipe.digest, worker.ready.goals):
         try:
             scores, seconds = worker.score(recipe)
         except TrialFailed as failure:
             return Point(ratio, {}, str(failure))
         ledger.commit(recipe.digest, to_yaml(recipe, lambda p: p.reference, {}), scores, seconds)
-        known = ledger.metrics(recipe.digest, tasks)
+    known = ledger.metrics(recipe.digest, worker.ready.tasks)
     return Point(ratio, {goal.name: goal.of(known) for goal in worker.ready.goals})

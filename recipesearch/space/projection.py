@@ -32,9 +32,11 @@ class Projection:
         return tuple(self._names)
 
     def of(self, recipe: Recipe) -> Coordinates | None:
-        """A recipe's coordinates; None if it has other parents, or layers at other depths."""
+        """A recipe's coordinates; None if it has other parents or tokens, or layers at other depths."""
         layout = _layout(recipe, self._pool.layers)
-        if layout is None or not self._names.keys() >= set(recipe.parents()):
+        if layout is None or recipe.tokenizer != self._pool.tokenizer:
+            return None
+        if not self._names.keys() >= set(recipe.parents()):
             return None
         reading = _Reading(recipe, layout)
         shares = np.array([self._shares(reading, probes) for probes in self._probes])

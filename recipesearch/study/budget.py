@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from ..plan import SearchPlan
-from ..score import Goal, Metrics, Part, pooled_tasks
+from ..score import Goal, Part, pooled_tasks
 from .ledger import Ledger
 
 _SETTLING = 0.25  # of the items of a search: further items that make the front sure
@@ -15,7 +15,7 @@ class Budget:
     """The budget of a plan. ``goals`` are the objectives as a started worker reports them."""
 
     def __init__(self, search: SearchPlan, goals: Sequence[Goal], ledger: Ledger) -> None:
-        self._search, self._ledger = search, ledger
+        self._search, self._goals, self._ledger = search, goals, ledger
         self._tasks = [goal.hash for goal in goals]
         pooled = pooled_tasks(goals)
         self._whole = {goal.hash: goal.items for goal in goals if goal.hash in pooled}
@@ -28,12 +28,9 @@ class Budget:
         """The part of each task that a new recipe is scored on; None for all items."""
         return (0, self._search.items) if self._search.items and self._wanted != self._whole else None
 
-    def suffices(self, recipe: str, metrics: Mapping[str, Metrics]) -> bool:
+    def suffices(self, recipe: str) -> bool:
         """Whether a recipe's scores cover all tasks, and as many items as a new recipe is scored on."""
-        if not set(self._tasks) <= metrics.keys():
-            return False
-        known = self._ledger.known(self._wanted, recipe).get(recipe, {})
-        return all(known.get(task, items) >= items for task, items in self._wanted.items())
+        return self._ledger.covers(recipe, self._goals, self._search.items)
 
     def next_part(self, recipe: str) -> Part | None:
         """The next items that a recipe can be scored on; None if all are known."""

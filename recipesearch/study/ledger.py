@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..score import Conditions, Measurement, Metrics, Seconds, TaskScore, mean_of
+from ..score import Conditions, Goal, Measurement, Metrics, Seconds, TaskScore, mean_of
 from .blocks import BLOCKS, convert_rows, read_items, write_block
 from .storage import METADATA, Database, insert_new
 
@@ -132,6 +132,17 @@ class Ledger:
             for digest, task, items in connection.execute(query):
                 found.setdefault(digest, {})[task] = items
         return found
+
+    def covers(self, recipe: str, goals: Sequence[Goal], most: int | None = None) -> bool:
+        """Whether a recipe has scores for all goals, on all items or on ``most`` items of each pooled task.
+
+        ``goals`` are as a started worker reports them.
+        """
+        if not {goal.hash for goal in goals} <= self.metrics(recipe, {goal.hash for goal in goals}).keys():
+            return False
+        known = self.known({goal.hash for goal in goals}, recipe).get(recipe, {})
+        wanted = {goal.hash: min(goal.items, most or goal.items) for goal in goals if goal.pooled}
+        return all(known.get(task, items) >= items for task, items in wanted.items())
 
     def seconds(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, Seconds]:
         """The seconds spent on the scores of all recipes, or of one, on ``tasks``, by digest."""

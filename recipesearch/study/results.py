@@ -122,9 +122,10 @@ class Results:
         return list({row.recipe: row for row in rows}.values())
 
     def within_bounds(self, row: Row) -> bool:
-        """Whether a scored row is within every objective's bound."""
-        columns = zip(self.goals, self.estimates(row), *self._parents, strict=True)
-        missed = [violation(goal, value, [p.value for p in parents]) for goal, value, *parents in columns]
+        """Whether a scored row's measured values are within every objective's bound."""
+        assert row.values is not None
+        measured = zip(self.goals, row.values, *self._parents, strict=True)
+        missed = [violation(goal, m.value, [p.value for p in parents]) for goal, m, *parents in measured]
         return all(miss is None or miss <= 0 for miss in missed)
 
     def estimates(self, row: Row) -> tuple[float, ...]:

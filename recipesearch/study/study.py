@@ -238,10 +238,9 @@ class Study:
         if digest in self._known and self._known[digest] is None:
             self._fail(trial, "repeat of a recipe that failed")
             return True
-        metrics = self.ledger.metrics(digest, self._tasks)
-        if not self._budget.suffices(digest, metrics):
+        if not self._budget.suffices(digest):
             return False
-        self._complete(trial, digest, metrics)
+        self._complete(trial, digest, self.ledger.metrics(digest, self._tasks))
         return True
 
     # -- ending trials
