@@ -8,6 +8,7 @@ training_data.py  what a model-based sampler is told about a study
 identity.py       the parts of a study that may not change between runs
 budget.py         what is spent, and how many items a recipe is scored on
 bounds.py         bounds on objectives
+creation.py       creates or opens a study
 study.py          ask, commit, tell, resume
 results.py        a study's trials joined with the ledger
 chain.py          a study and its earlier eras

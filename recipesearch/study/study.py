@@ -7,7 +7,6 @@ trial keeps its genes and its generation.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,10 +14,9 @@ from typing import Any, Self
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from ..errors import SpaceUsedUp, StudyError
+from ..errors import SpaceUsedUp
 from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
@@ -26,29 +24,25 @@ from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.posterior import posterior
 from ..samplers.problem import scalarized
 from ..score import Goal, Metrics, Part, Seconds, TaskScore
-from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
-from ..space.projection import Projection
-from ..space.seeds import Labelled, distinct, parent_label, seeds, start
+from ..space.seeds import Labelled, parent_label, start
 from ..space.weights import WeightSpace
 from .bounds import violation
 from .budget import Budget
-from .identity import Identity, goals_of, require_same
-from .known import record
+from .creation import create_or_open
+from .identity import Identity
 from .ledger import Ledger
 from .results import (
     CAUSE,
     HELD_OUT,
     IDENTITY,
     KNOWN,
-    PLAN,
     RECIPE,
     SEED,
     Results,
     conditions_of,
     read_results,
     store_posterior,
-    stored_form,
 )
 from .storage import Database
 from .training_data import TrainingData
@@ -126,15 +120,8 @@ class Study:
         seeds. Seeds are used only when the study is created. Raises PlanError if the stored study differs
         from the plan.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            study_name=plan.name,
-            storage=database.storage,
-            directions=_directions(plan, goals_of(identity)),
-            load_if_exists=True,
-        )
         ledger = Ledger(database, conditions_of(identity))
-        _adopt(study, plan, space, identity, more_seeds, ledger)
+        study = create_or_open(plan, space, identity, ledger, more_seeds)
         return cls(plan, space, study, ledger, goals)
 
     # -- the loop
@@ -300,55 +287,3 @@ class Study:
                     self._note_parent(trial, self._values(metrics))
             elif trial.state == TrialState.FAIL and digest:
                 self._known.setdefault(digest, None)
-
-
-# -- set-up
-
-
-def _directions(plan: Plan, goals: Sequence[Goal]) -> list[StudyDirection]:
-    if plan.search.scalarize is not None:
-        return [StudyDirection.MAXIMIZE]
-    return [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
-
-
-def _adopt(
-    study: optuna.Study,
-    plan: Plan,
-    space: Space,
-    identity: Identity,
-    more_seeds: Sequence[Labelled],
-    ledger: Ledger,
-) -> None:
-    """Stores identity and seeds in a new study, or checks that the stored study has this identity."""
-    stored = study.user_attrs.get(IDENTITY)
-    if stored is not None:
-        require_same(plan.name, stored, _with_stored_sampler(plan, identity, stored))
-    elif any(SEED not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
-        raise StudyError(
-            f"the storage has a study '{plan.name}' that recipesearch did not create; "
-            "give the plan another name"
-        )
-    else:
-        # An interrupted run may have queued some seeds; before the first ask all trials are seeds.
-        queue = distinct(space, [*seeds(space), *more_seeds])
-        for label, genome in queue[len(study.trials) :]:
-            study.enqueue_trial(genome, user_attrs={SEED: label})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(_metric_names(plan))
-        if isinstance(space, WeightSpace) and identity["search"]["sampler"] == "merge_gp":
-            projection = Projection(CoordinateSystem(space))
-            study.set_user_attr(KNOWN, record(ledger, projection, goals_of(identity)))
-        study.set_user_attr(IDENTITY, dict(identity))
-    study.set_user_attr(PLAN, stored_form(plan))
-
-
-def _with_stored_sampler(plan: Plan, identity: Identity, stored: Identity) -> Identity:
-    """The identity with the stored sampler for ``auto``, which another version might choose differently."""
-    if plan.search.sampler != "auto":
-        return identity
-    return {**identity, "search": {**identity["search"], "sampler": stored["search"]["sampler"]}}
-
-
-def _metric_names(plan: Plan) -> list[str]:
-    return ["scalarized"] if plan.search.scalarize is not None else [goal.name for goal in plan.goals]
