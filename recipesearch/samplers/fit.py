@@ -116,7 +116,7 @@ def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> 
     if sampler == "pycma":
         _require_pycma(genes)
     if constrained and not ability.constraints:
-        raise PlanError(f"sampler {sampler} does not support bounds: use nsga2, nsga3, tpe or gp")
+        raise PlanError(f"sampler {sampler} does not support bounds: use auto, nsga2, nsga3, tpe or gp")
 
 
 def _require_pycma(genes: Genes) -> None:

@@ -72,12 +72,12 @@ class MergeGPSampler(BaseSampler):
         return genome
 
     def _new(self, points: Sequence[Coordinates]) -> tuple[Coordinates, dict[str, Any]]:
-        """The first point whose recipe was not tried before, or the last point, with its genome."""
-        for place, point in enumerate(points):
+        """The first point whose recipe was not tried before, or else the first point, with its genome."""
+        for point in points:
             genome = self._problem.system.genome(point)
-            if place == len(points) - 1 or not self._problem.repeated(genome):
+            if not self._problem.repeated(genome):
                 return point, genome
-        raise AssertionError("at least one point")
+        return points[0], self._problem.system.genome(points[0])
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

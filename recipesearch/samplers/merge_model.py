@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from .. import pareto
+from ..score import Measurement
 from ..space.coordinates import Coordinates
 from .gaussian_process import GaussianProcess, Kinds, Observations
 from .improvement import expected_gain, expected_volume, quantiles
@@ -25,6 +26,7 @@ Predicted = Sequence[tuple[Array, Array]]
 
 _QUANTILES, _DRAWS = 16, 64
 _MOST = 400  # observations that a model takes
+_SAME = 0.02  # a difference in every coordinate below which two recipes count as the same
 _ELITES = 6  # of one number: points to step from
 
 
@@ -128,7 +130,10 @@ class MergeModel:
         search score variants of the best recipe for ever.
         """
         predicted = self._predict(points)
-        return self._gain(predicted) * self._news(predicted)
+        gain = self._gain(predicted)
+        if not gain.any():  # nothing is within the bounds, nor likely to be
+            gain = self._chance_within(predicted)
+        return gain * self._news(predicted) * ~self._near_known(points)
 
     def gain(self, points: Sequence[Coordinates]) -> Array:
         """The expected gain of each point: of hypervolume or, of a single number, of its value."""
@@ -150,6 +155,27 @@ class MergeModel:
         pairs = zip(self._processes, predicted, strict=True)
         shares = [1.0 - p.noise / np.sqrt(deviations**2 + p.noise**2) for p, (_, deviations) in pairs]
         return np.asarray(np.max(shares, axis=0))
+
+    def _near_known(self, points: Sequence[Coordinates]) -> NDArray[np.bool_]:
+        """Whether a scored or pending recipe of the same kind is so near that a score says nothing new."""
+        from scipy.spatial.distance import cdist
+
+        known, kinds = self._inputs([*self._seen.points, *self._seen.pending])
+        own, own_kinds = self._inputs(points)
+        near = (cdist(own, known, "chebyshev") < _SAME) & (own_kinds[:, None] == kinds[None])
+        return np.asarray(near.any(axis=1))
+
+    def _chance_within(self, predicted: Predicted) -> Array:
+        """The probability to be within all bounds."""
+        from scipy.special import ndtr
+
+        found = np.ones(len(predicted[0][0]))
+        for number, (bound, (means, deviations)) in enumerate(zip(self._bounds, predicted, strict=True)):
+            if bound is not None:
+                sign = self._problem.signs[number]
+                limit = self._outcomes[number].latent([Measurement(sign * bound, None)])[0][0]
+                found *= ndtr(sign * (limit - means) / deviations)
+        return found
 
     @cached_property
     def scale(self) -> float:
@@ -238,12 +264,16 @@ class MergeModel:
 def most_telling(losses: Array) -> list[int]:
     """The points that a model takes, from ``losses`` of shape (points, objectives).
 
-    All points; of very many the best in any objective, and an even share of the rest.
+    All points; of very many the front, the front of the others, and so on for one half, and an even share of
+    the rest.
     """
+    rest = np.arange(len(losses))
     if len(losses) <= _MOST:
-        return list(range(len(losses)))
-    ranks = losses.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable").min(axis=1)
-    order = np.argsort(ranks, kind="stable")
-    best, rest = order[: _MOST // 2], order[_MOST // 2 :]
-    spread = rest[np.linspace(0, len(rest) - 1, _MOST - len(best)).astype(int)]
-    return sorted({*best.tolist(), *spread.tolist()})
+        return rest.tolist()
+    best: list[int] = []
+    while len(best) < _MOST // 2:
+        layer = pareto.front(losses[rest])
+        best, rest = best + rest[layer].tolist(), rest[~layer]
+    best = best[: _MOST // 2]
+    others = np.setdiff1d(np.arange(len(losses)), best)
+    return sorted([*best, *others[np.linspace(0, len(others) - 1, _MOST - len(best)).astype(int)].tolist()])

@@ -18,6 +18,7 @@ from ..score import Measurement
 Array = NDArray[np.float64]
 
 _WIDE = 3.0  # ratio of the largest to the smallest positive value
+_TINY = 1e-300  # instead of a bound of 0
 _EDGE = 1e-3  # the nearest that a share without items may come to 0 or 1
 
 
@@ -34,8 +35,9 @@ class Outcome:
         values = np.array([m.value for m in measured])
         errors = np.array([m.stderr or 0.0 for m in measured])
         if self.kind == "share":
-            return _log_odds(values, errors)
+            return _log_odds(values, errors, [m.items for m in measured])
         if self.kind == "positive":
+            values = np.maximum(values, _TINY)
             values, errors = np.log(values), errors / values
         return (values - self.centre) / self.spread, (errors / self.spread) ** 2
 
@@ -57,14 +59,17 @@ def outcome(measured: Sequence[Measurement]) -> Outcome:
     return Outcome("positive" if wide else "plain", float(scaled.mean()), float(scaled.std()) or 1.0)
 
 
-def _log_odds(shares: Array, errors: Array) -> tuple[Array, Array]:
-    """Log-odds with half an item added on either side, so that 0 and 1 are finite."""
+def _log_odds(shares: Array, errors: Array, items: Sequence[int | None]) -> tuple[Array, Array]:
+    """Log-odds with half an item added on either side, so that 0 and 1 are finite.
+
+    The number of items follows from the standard error, which is 0 where none or all items are right.
+    """
     known = errors > 0
-    counts = np.zeros_like(shares)
+    counts = np.array([count or 0 for count in items], dtype=float)
     counts[known] = shares[known] * (1 - shares[known]) / errors[known] ** 2 + 1
-    if not known.any():
+    if not counts.any():
         inside = np.clip(shares, _EDGE, 1 - _EDGE)
         return np.log(inside / (1 - inside)), np.zeros_like(shares)
-    counts[~known] = np.median(counts[known])  # of 0 or 1 right, whose standard error is 0
+    counts[counts == 0] = np.median(counts[counts > 0])
     inside = (shares * counts + 0.5) / (counts + 1)
     return np.log(inside / (1 - inside)), 1.0 / ((counts + 1) * inside * (1 - inside))

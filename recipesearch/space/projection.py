@@ -128,15 +128,12 @@ class _Reading:
 
     def _at(self, probe: Probe) -> tuple[Slice, float]:
         """The slice of a probe, and the probe's position from 0 to 1 within the slice's layers."""
-        for start, stop, part in self._layout:
-            if probe.layer <= stop - 1 or stop == self._layout[-1][1]:
-                inside = (
-                    min(max((probe.layer - start) / (stop - 1 - start), 0.0), 1.0)
-                    if stop - 1 > start
-                    else 1.0
-                )
-                return part, inside if probe.within else 0.0
-        raise AssertionError("a recipe has at least one slice")
+        start, stop, part = next(run for run in self._layout if probe.layer <= run[1] - 1)
+        if not probe.within:
+            return part, 0.0
+        return part, min(
+            max((probe.layer - start) / (stop - 1 - start), 0.0), 1.0
+        ) if stop - 1 > start else 1.0
 
 
 def _layout(recipe: Recipe, layers: int) -> list[tuple[int, int, Slice]] | None:

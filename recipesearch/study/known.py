@@ -40,6 +40,8 @@ def record(ledger: Ledger, projection: Projection, goals: Sequence[Goal]) -> Rec
 
 def restore(ledger: Ledger, projection: Projection, recorded: Record) -> Known:
     """The recorded recipes' coordinates with their scores at the time of the record."""
+    if not recorded:  # otherwise all recipes of the database would be read
+        return {}
     return {
         digest: (point, [Measurement(*values) for values in recorded[digest]])  # type: ignore[arg-type]
         for digest, point in _recipes(ledger, projection, list(recorded))

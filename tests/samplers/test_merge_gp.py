@@ -241,7 +241,7 @@ def test_one_number_gets_better_than_the_seeds(scalarize: Any, make: MakePlan) -
     assert best_number(plan) > max(seeds)
 
 
-@pytest.mark.long  # as for fronts
+@pytest.mark.long  # test_fronts_are_better_than_by_chance is of its kind
 def test_one_number_is_better_than_by_chance(make: MakePlan) -> None:
     found: dict[str, list[float]] = {"merge_gp": [], "random": []}
     for sampler, seed in itertools.product(found, (1, 2, 3)):
@@ -439,9 +439,10 @@ def test_of_very_many_points_the_best_and_a_share_of_the_others_are_taken() -> N
     kept = most_telling(losses)
     assert len(kept) == 400
     assert kept == sorted(set(kept))
+    assert set(np.flatnonzero(pareto.front(losses)).tolist()) <= set(kept)
+    balanced = np.argsort(losses.sum(axis=1))[:80]
+    assert len(set(balanced.tolist()) & set(kept)) > 70
     for objective in range(2):
-        best = np.argsort(losses[:, objective])[:80]
-        assert set(best.tolist()) <= set(kept)
         worst = np.argsort(losses[:, objective])[-500:]
         assert len(set(worst.tolist()) & set(kept)) > 80, "the model has to learn what is bad"
     assert most_telling(losses[:400]) == list(range(400))
@@ -454,11 +455,11 @@ def test_fronts_are_better_than_by_chance(make: MakePlan) -> None:
     """Hypervolumes of the scores at equal numbers of recipes, for several random seeds."""
 
     def found(sampler: str, seed: int) -> float:
-        settings = {"sampler": sampler, "trials": 28, "seed": seed}
+        settings = {"sampler": sampler, "trials": 24, "seed": seed}
         return volume(run_here(make(f"{sampler}{seed}", search=settings, weights=MANY)))
 
-    gains = [found("merge_gp", seed) - found("random", seed) for seed in range(3)]
-    assert sum(gain > 0 for gain in gains) >= 2
+    gains = [found("merge_gp", seed) - found("random", seed) for seed in range(2)]
+    assert sum(gain > 0 for gain in gains) == 2
     assert np.mean(gains) > 0.01
 
 
