@@ -28,6 +28,7 @@ import numpy as np
 import optuna
 import torch
 from markdown_tables import table_head, table_row
+from numpy.typing import NDArray
 from peers import Parents, evolve, mergenetic
 from quick_worker import QuickWorker, QuickZoo
 from zoo_studies import ENGINE, TASKS
@@ -132,7 +133,7 @@ def _file(folder: Path, cell: Cell) -> Path:
 def _measure(cell: Cell, zoo: QuickZoo) -> dict[str, Any]:
     """Runs a study; its quality by number of recipes, its methods, and the seconds of its proposals."""
     with tempfile.TemporaryDirectory(dir=_memory()) as scratch:
-        plan = _plan(cell, Path(scratch))
+        plan = study_plan(cell, Path(scratch))
         started = time.process_time()
         checked = preflight(plan)
         parents = checked.pool.parents
@@ -175,12 +176,24 @@ def _quality(cell: Cell, scored: Sequence[Scored], parents: Sequence[Parent], zo
         chosen = [int(measured.mean(1).argmax())]
     else:
         chosen = list(np.flatnonzero(pareto.front(-measured)))
-    answers = [zoo.answers(scored[index][0], parents, held_out=True) for index in chosen]
-    held = np.array([[float(bits.mean()) for bits in of_tasks] for of_tasks in answers])
-    return float(held.mean()) if cell.value == "mean" else pareto.hypervolume(-held, np.zeros(2))
+    recipes = [scored[index][0] for index in chosen]
+    if cell.value == "mean":
+        return float(_held_out(zoo, recipes, parents).mean())
+    return held_out_volume(zoo, recipes, parents)
 
 
-def _plan(cell: Cell, folder: Path) -> Plan:
+def held_out_volume(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent]) -> float:
+    """The hypervolume of recipes on held-out items, from (0, 0)."""
+    return pareto.hypervolume(-_held_out(zoo, recipes, parents), np.zeros(2))
+
+
+def _held_out(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent]) -> NDArray[np.float64]:
+    answers = [zoo.answers(recipe, parents, held_out=True) for recipe in recipes]
+    return np.array([[float(bits.mean()) for bits in of_tasks] for of_tasks in answers])
+
+
+def study_plan(cell: Cell, folder: Path) -> Plan:
+    """The plan of a cell's study, in a folder."""
     parents, space = SPACES[cell.space]
     sampler = "random" if cell.sampler in PEERS else cell.sampler
     search: dict[str, Any] = {"sampler": sampler, "trials": cell.trials, "seed": cell.seed}

@@ -91,7 +91,7 @@ def _plan_file(folder: Path, name: str, arguments: argparse.Namespace) -> Path:
         "name": name,
         **yaml.safe_load(SECTIONS)[arguments.kind],
         "objectives": objectives(),
-        "search": {"sampler": "nsga2", "population": 8, "trials": arguments.trials, "seed": 3},
+        "search": {"sampler": "auto", "population": 8, "trials": arguments.trials, "seed": 3},
         "engine": {**ENGINE, "kind": "transformers"},
         # One SQLite file each, so that neither study takes scores from the other's ledger.
         "storage": arguments.storage or f"sqlite:///{name}.db",
