@@ -26,13 +26,14 @@ Predicted = Sequence[tuple[Array, Array]]
 
 _QUANTILES, _DRAWS = 16, 64
 _MOST = 400  # observations that a model takes
+_FAILED_NOISE = 0.5  # variance of the noise of a failed recipe, which counts as the worst score
 _SAME = 0.02  # a difference in every coordinate below which two recipes count as the same
 _ELITES = 6  # of one number: points to step from
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Distinct scored recipes with their points and scores, and the points that are being scored.
+    """Distinct scored recipes with their points and scores, and the points that are being scored or failed.
 
     ``seeds`` are the indices of the study's seeds. The first ``own`` recipes are the study's; the others are
     known from other studies. ``drawn`` is the number of trials that are no seeds.
@@ -43,6 +44,7 @@ class Seen:
     scores: Sequence[Scores]
     seeds: Sequence[int]
     pending: Sequence[Coordinates]
+    failed: Sequence[Coordinates]
     own: int
     drawn: int
 
@@ -50,7 +52,7 @@ class Seen:
     def of(cls, study: Study, problem: Problem, trial: FrozenTrial | None = None) -> Seen:
         """What a study has seen, apart from the trial that is being proposed."""
         scored: dict[str, tuple[Coordinates, Scores]] = {}
-        pending, seeds, drawn = [], [], 0
+        pending, failed, seeds, drawn = [], [], [], 0
         recipes: set[str] = set()
         for other in study.get_trials(deepcopy=False):
             if (trial and other.number == trial.number) or not other.params:
@@ -67,9 +69,11 @@ class Seen:
                 scored[recipe] = problem.point(other), found
             elif other.state == TrialState.RUNNING:
                 pending.append(problem.point(other))
+            elif other.state == TrialState.FAIL:
+                failed.append(problem.point(other))
         rows = {**scored, **{d: known for d, known in problem.known.items() if d not in recipes}}
         points, scores = [point for point, _ in rows.values()], [found for _, found in rows.values()]
-        return cls(list(rows), points, scores, seeds, pending, len(scored), drawn)
+        return cls(list(rows), points, scores, seeds, pending, failed, len(scored), drawn)
 
 
 class MergeModel:
@@ -77,34 +81,44 @@ class MergeModel:
 
     def __init__(self, problem: Problem, seen: Seen) -> None:
         self._problem, self._seen = problem, seen
+        # Known recipes may be of kinds that the space lacks.
         kinds = [*problem.system.kinds, *(point.kind for point in seen.points)]
         self._numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
         columns = list(zip(*seen.scores, strict=True))
         self._outcomes: list[Outcome] = [outcome(column) for column in columns]
         signs, rows = np.array(problem.signs), [[m.value for m in row] for row in seen.scores]
         kept = most_telling(signs * np.array(rows))
-        points, kinds_ = self._inputs([seen.points[index] for index in kept])
-        self.data = [
-            Observations(points, kinds_, *scale.latent([column[index] for index in kept]))
+        points, numbers = self._inputs([seen.points[index] for index in kept])
+        scored = [
+            Observations(points, numbers, *scale.latent([column[index] for index in kept]))
             for scale, column in zip(self._outcomes, columns, strict=True)
+        ]
+        self.data = [
+            self._extended(one, seen.failed[-_MOST:], _worst(one, sign), _FAILED_NOISE)
+            for one, sign in zip(scored, problem.signs, strict=True)
         ]
 
     def condition(self, thetas: Sequence[Array]) -> None:
         """Conditions the processes on the scores, and on pending points as if these scored their means."""
-        data = self.data
-        self._processes = [GaussianProcess(one, theta) for one, theta in zip(data, thetas, strict=True)]
-        if self._seen.pending:
-            points, kinds = self._inputs(self._seen.pending)
-            data = [
-                Observations(
-                    np.vstack([one.points, points]),
-                    np.concatenate([one.kinds, kinds]),
-                    np.concatenate([one.values, process.predict(points, kinds)[0]]),
-                    np.concatenate([one.noise, np.zeros(len(points))]),
-                )
-                for one, process in zip(data, self._processes, strict=True)
-            ]
-            self._processes = [GaussianProcess(one, theta) for one, theta in zip(data, thetas, strict=True)]
+        self._processes = [GaussianProcess(*pair) for pair in zip(self.data, thetas, strict=True)]
+        if pending := self._seen.pending:
+            means = [values for values, _ in self._predict(pending)]
+            data = [self._extended(one, pending, own) for one, own in zip(self.data, means, strict=True)]
+            self._processes = [GaussianProcess(*pair) for pair in zip(data, thetas, strict=True)]
+
+    def _extended(
+        self, data: Observations, more: Sequence[Coordinates], values: Array | float, noise: float = 0.0
+    ) -> Observations:
+        """Observations and further points with these values, as if they had been scored."""
+        if not more:
+            return data
+        points, kinds = self._inputs(more)
+        return Observations(
+            np.vstack([data.points, points]),
+            np.concatenate([data.kinds, kinds]),
+            np.concatenate([data.values, np.broadcast_to(values, len(more))]),
+            np.concatenate([data.noise, np.full(len(more), noise)]),
+        )
 
     @cached_property
     def means(self) -> Array:
@@ -160,7 +174,8 @@ class MergeModel:
         """Whether a scored or pending recipe of the same kind is so near that a score says nothing new."""
         from scipy.spatial.distance import cdist
 
-        known, kinds = self._inputs([*self._seen.points, *self._seen.pending])
+        seen = self._seen
+        known, kinds = self._inputs([*seen.points, *seen.pending, *seen.failed])
         own, own_kinds = self._inputs(points)
         near = (cdist(own, known, "chebyshev") < _SAME) & (own_kinds[:, None] == kinds[None])
         return np.asarray(near.any(axis=1))
@@ -259,6 +274,11 @@ class MergeModel:
     def _inputs(self, points: Sequence[Coordinates]) -> tuple[Array, Kinds]:
         numbers = np.array([self._numbers[point.kind] for point in points], dtype=np.int64)
         return features(self._problem.system, points), numbers
+
+
+def _worst(data: Observations, sign: int) -> float:
+    """The worst value on the scale of the process."""
+    return float(data.values.max() if sign > 0 else data.values.min())
 
 
 def most_telling(losses: Array) -> list[int]:

@@ -49,7 +49,7 @@ def test_init_check_run_on_the_template(command: Command, tmp_path: Path) -> Non
 def test_check_says_which_sampler_auto_takes_and_why(command: Command, make_plan: MakePlan) -> None:
     plan = make_plan(search={"trials": 8})
     data = json.loads(command("check", plan.folder / "study.yaml", "--json").out)
-    assert data["sampler"].startswith("nsga2 (2 objectives")
+    assert data["sampler"].startswith("merge_gp (a model of the merges")
 
 
 def test_sweep_prints_a_table_and_writes_a_plot(

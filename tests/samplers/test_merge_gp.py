@@ -307,7 +307,7 @@ def test_without_a_recipe_within_the_bounds_any_is_a_gain() -> None:
         *[unused] * 2,
         ScalarizePlan(weights=(0.0, 1.0)),
     )
-    model = MergeModel(problem, Seen([], points, scores, [], [], 3, 9))
+    model = MergeModel(problem, Seen([], points, scores, [], [], [], 3, 9))
     model.condition([first_theta(data) for data in model.data])
     moves = Moves(system, np.random.default_rng(0))
     assert model.worth([moves.near(points[2:]) for _ in range(50)]).max() > 0
@@ -402,13 +402,29 @@ def test_the_kind_that_was_tried_least_is_tried_again_at_growing_intervals() -> 
     points = [moves.corner(system.kinds[index]) for index in (0, 0, 1, 2, 2)]
     unused: Any = None
     sampler = MergeGPSampler(Problem(system, *[unused] * 7), 0)
-    forced = {drawn: sampler._forced(Seen([], points, [], [], [], 5, drawn)) for drawn in range(150)}
+    forced = {drawn: sampler._forced(Seen([], points, [], [], [], [], 5, drawn)) for drawn in range(150)}
     steps = [drawn for drawn, kind in forced.items() if kind]
     gaps = [later - one for one, later in itertools.pairwise(steps)]
     assert {forced[step] for step in steps} == {system.kinds[1]}
     assert len(steps) >= 5
     assert gaps == sorted(gaps)
     assert gaps[-1] > gaps[0]
+
+
+def test_what_makes_recipes_fail_is_learnt(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every recipe with any part of one parent fails, as with NaN in that parent."""
+    original, outcomes = InstantWorker.score, []
+
+    def score(self: InstantWorker, recipe: Any, *rest: Any, **named: Any) -> Any:
+        base = self._parents[0]
+        outcomes.append(base not in {s.parent for part in recipe.slices for s in part.sources})
+        if not outcomes[-1]:
+            raise TrialFailed("non-finite: the merge gives NaN")
+        return original(self, recipe, *rest, **named)
+
+    monkeypatch.setattr(InstantWorker, "score", score)
+    run_here(make(search={"trials": 16, "max_failure_rate": 1}, weights={"methods": ["linear"]}))
+    assert np.mean(outcomes[-8:]) > 0.5
 
 
 # -- many recipes
