@@ -21,7 +21,7 @@ from recipesearch.exporting.verify import verify
 from recipesearch.merging.materialize import merger
 from recipesearch.merging.stock import require_equal
 from recipesearch.parents.identify import read_recipe
-from recipesearch.plan import load_plans
+from recipesearch.plan import Plan, load_plans
 from recipesearch.recipe import Recipe
 from recipesearch.recipe.mergekit_yaml import to_yaml
 from recipesearch.search import run as search
@@ -29,6 +29,7 @@ from recipesearch.study.results import Results, Row
 from recipesearch.workers.worker import Worker
 
 peft = pytest.importorskip("peft")
+MakePlan = Callable[..., Plan]
 run_here = functools.partial(search.run_eras, open_worker=Worker)
 
 
@@ -109,6 +110,19 @@ def test_the_command_that_verify_prints_for_a_recipe_with_an_adapter_works(won: 
     assert str(file) in proof.command
     run_printed(proof.command, tmp_path)
     assert rebuilt(won.recipe, tmp_path / "OUTPUT") == 39
+
+
+def test_a_score_on_a_part_of_a_task_is_verified_on_that_part(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan(search={"sampler": "merge_gp", "trials": 6, "seed": 1, "items": 30})
+    results = search.run(plan, open_worker=Worker)
+    row = results.front[0]
+    assert row.values
+    assert row.values[0].items
+    assert row.values[0].items < 300
+    file = export(open_preflight(plan, results.database), results, row, tmp_path / "out")
+    assert verify(file).scores == {
+        goal.name: measured.value for goal, measured in zip(results.goals, row.values, strict=True)
+    }
 
 
 def test_the_pairs_that_an_adapter_learned_from_are_not_exported(won: Won, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipesearch.score import Conditions, Measurement, Seconds, TaskScore, item_order, mean_of
+from recipesearch.score import Conditions, Goal, Measurement, Seconds, TaskScore, item_order, mean_of
 from recipesearch.study import blocks
 from recipesearch.study.blocks import pack, unpack
 from recipesearch.study.ledger import Ledger
@@ -142,6 +142,28 @@ def test_a_part_with_a_gap_before_it_is_refused(database: Database) -> None:
     ledger.commit("recipe", "yaml", [part(0, 5)], Seconds(1, 2))
     with pytest.raises(ValueError, match="starts at item 7, but only 5 items are known"):
         ledger.commit("recipe", "yaml", [part(7, 9)], Seconds(1, 2))
+
+
+def test_a_part_does_not_cover_a_task_and_a_task_without_parts_is_covered_by_any_score(
+    database: Database,
+) -> None:
+    ledger = Ledger(database, CONDITIONS)
+    goals = [
+        Goal("acc", "task", "acc", hash="task", items=20, pooled=True),
+        Goal("f", "python:f", "value", hash="function", items=1),
+    ]
+    ledger.commit("recipe", "yaml", [part(0, 8)], Seconds(1, 2))
+    assert not ledger.covers("recipe", goals, 8), "the function has no score"
+    ledger.commit(
+        "recipe", "yaml", [TaskScore("function", {"value": Measurement(1, None)}, {})], Seconds(1, 2)
+    )
+    assert ledger.covers("recipe", goals, 8)
+    assert not ledger.covers("recipe", goals, 9)
+    assert not ledger.covers("recipe", goals)
+    ledger.commit("recipe", "yaml", [part(8, 20)], Seconds(1, 2))
+    assert ledger.covers("recipe", goals)
+    assert ledger.covers("recipe", goals, 1000)
+    assert not ledger.covers("another", goals)
 
 
 def test_a_score_without_items_has_none_that_are_known(database: Database) -> None:
