@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Kinds = NDArray[np.int64]
 
+BESIDE_LENGTHS = 4  # hyperparameters beside the length scales, at the end of theta
+_VARIANCE, _LIKENESS, _MEAN, _NUGGET = -4, -3, -2, -1
 _ROOT5 = math.sqrt(5.0)
 _LENGTH, _LENGTH_SPREAD = 0.5, 0.9  # median of a length scale in one dimension; spread of its logarithm
 _JITTER = 1e-6
@@ -46,22 +48,22 @@ class GaussianProcess:
     def __init__(self, data: Observations, theta: Array) -> None:
         self._data, self._theta = data, theta
         kernel, *_ = _kernel(theta, data.points, data.kinds, data.points, data.kinds)
-        self._factor = np.linalg.cholesky(kernel + np.diag(data.noise + np.exp(theta[-1]) + _JITTER))
-        self._weights = self._solve(data.values - theta[-2])
+        self._factor = np.linalg.cholesky(kernel + np.diag(data.noise + np.exp(theta[_NUGGET]) + _JITTER))
+        self._weights = self._solve(data.values - theta[_MEAN])
 
     @property
     def noise(self) -> float:
         """The standard deviation of a typical observation's noise."""
-        return float(np.sqrt(np.median(self._data.noise) + np.exp(self._theta[-1])))
+        return float(np.sqrt(np.median(self._data.noise) + np.exp(self._theta[_NUGGET])))
 
     def predict(self, points: Array, kinds: Kinds) -> tuple[Array, Array]:
         """Means and standard deviations at points, shape (points,) each."""
         from scipy.linalg import solve_triangular
 
         cross, *_ = _kernel(self._theta, points, kinds, self._data.points, self._data.kinds)
-        means = cross @ self._weights + self._theta[-2]
+        means = cross @ self._weights + self._theta[_MEAN]
         half = solve_triangular(self._factor, cross.T, lower=True)
-        variances = np.exp(self._theta[-4]) - (half**2).sum(axis=0)
+        variances = np.exp(self._theta[_VARIANCE]) - (half**2).sum(axis=0)
         return means, np.sqrt(np.maximum(variances, 1e-9))
 
     def draw(self, points: Array, kinds: Kinds, normals: Array) -> Array:
@@ -72,7 +74,7 @@ class GaussianProcess:
         among, *_ = _kernel(self._theta, points, kinds, points, kinds)
         half = solve_triangular(self._factor, cross.T, lower=True)
         factor = np.linalg.cholesky(among - half.T @ half + _SPREAD * np.eye(len(points)))
-        return np.asarray(cross @ self._weights + self._theta[-2] + normals @ factor.T)
+        return np.asarray(cross @ self._weights + self._theta[_MEAN] + normals @ factor.T)
 
     def _solve(self, values: Array) -> Array:
         from scipy.linalg import cho_solve
@@ -108,7 +110,11 @@ def _kernel(
     theta: Array, one: Array, kinds: Kinds, other: Array, others: Kinds
 ) -> tuple[Array, Array, Array]:
     """Covariances of two sets of points, the same without the factor of kinds, and scaled distances."""
-    lengths, variance, likeness = np.exp(theta[:-4]), np.exp(theta[-4]), 1 / (1 + np.exp(-theta[-3]))
+    lengths, variance, likeness = (
+        np.exp(theta[:_VARIANCE]),
+        np.exp(theta[_VARIANCE]),
+        1 / (1 + np.exp(-theta[_LIKENESS])),
+    )
     a, b = one / lengths, other / lengths
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
     distances = _ROOT5 * np.sqrt(np.maximum(squares, 0.0))
@@ -121,34 +127,34 @@ def _loss(theta: Array, data: Observations) -> tuple[float, Array]:
     from scipy.linalg import cho_solve
 
     kernel, plain, distances = _kernel(theta, data.points, data.kinds, data.points, data.kinds)
-    nugget = np.exp(theta[-1])
+    nugget = np.exp(theta[_NUGGET])
     try:
         factor = np.linalg.cholesky(kernel + np.diag(data.noise + nugget + _JITTER))
     except np.linalg.LinAlgError:
         return _WORST, np.zeros_like(theta)
-    centred = data.values - theta[-2]
+    centred = data.values - theta[_MEAN]
     solved = cho_solve((factor, True), centred)
     inverse = cho_solve((factor, True), np.eye(len(centred)))
     loss = 0.5 * centred @ solved + np.log(np.diagonal(factor)).sum()
     inner = 0.5 * (inverse - np.outer(solved, solved))  # d loss / d kernel
     gradient = np.empty_like(theta)
-    gradient[:-4] = _by_lengths(theta, data, inner, distances)
-    gradient[-4] = (inner * kernel).sum()
-    likeness = 1 / (1 + np.exp(-theta[-3]))
+    gradient[:_VARIANCE] = _by_lengths(theta, data, inner, distances)
+    gradient[_VARIANCE] = (inner * kernel).sum()
+    likeness = 1 / (1 + np.exp(-theta[_LIKENESS]))
     apart = data.kinds[:, None] != data.kinds[None]
-    gradient[-3] = (inner * plain * apart).sum() * likeness * (1 - likeness)
-    gradient[-2] = -solved.sum()
-    gradient[-1] = np.trace(inner) * nugget
+    gradient[_LIKENESS] = (inner * plain * apart).sum() * likeness * (1 - likeness)
+    gradient[_MEAN] = -solved.sum()
+    gradient[_NUGGET] = np.trace(inner) * nugget
     prior, slope = _prior(theta, data)
     return float(loss + prior), gradient + slope
 
 
 def _by_lengths(theta: Array, data: Observations, inner: Array, distances: Array) -> Array:
     """The gradient with respect to the logarithms of the length scales."""
-    variance, likeness = np.exp(theta[-4]), 1 / (1 + np.exp(-theta[-3]))
+    variance, likeness = np.exp(theta[_VARIANCE]), 1 / (1 + np.exp(-theta[_LIKENESS]))
     alike = np.where(data.kinds[:, None] == data.kinds[None], 1.0, likeness)
     slopes = inner * variance * alike * (5.0 / 3.0) * (1 + distances) * np.exp(-distances)
-    scaled = data.points / np.exp(theta[:-4])
+    scaled = data.points / np.exp(theta[:_VARIANCE])
     # The sum over pairs of slopes * (x_a - x_b)^2, without the array of all pairs and coordinates.
     return np.asarray(
         2 * (slopes.sum(axis=1) @ scaled**2) - 2 * np.einsum("aj,aj->j", scaled, slopes @ scaled)
@@ -157,6 +163,6 @@ def _by_lengths(theta: Array, data: Observations, inner: Array, distances: Array
 
 def _prior(theta: Array, data: Observations) -> tuple[float, Array]:
     centres = first_theta(data)
-    spreads = np.array([*np.full(len(theta) - 4, _LENGTH_SPREAD), 1.0, 2.0, 2.0, 1.0])
+    spreads = np.array([*np.full(len(theta) - BESIDE_LENGTHS, _LENGTH_SPREAD), 1.0, 2.0, 2.0, 1.0])
     scaled = (theta - centres) / spreads
     return float(0.5 * (scaled**2).sum()), scaled / spreads

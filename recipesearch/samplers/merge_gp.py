@@ -17,16 +17,16 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from threadpoolctl import threadpool_limits
 
 from ..space.coordinates import Coordinates
-from .gaussian_process import Observations, first_theta, fit
+from .gaussian_process import BESIDE_LENGTHS, Observations, first_theta, fit
 from .merge_model import MergeModel, Seen
 from .moves import Kind, Moves
-from .problem import Problem
+from .problem import GAIN, Problem
 
 Array = NDArray[np.float64]
 
-GAIN = "expected_gain"  # a trial's user attribute (see study/results.py)
 _THETA = "merge_gp"  # a trial's system attribute: the hyperparameters of each objective
 _FIRST = 6  # recipes before the model proposes, at corners of the space and anywhere in turn
 _TRIES = 10  # first recipes that are drawn until one is new
@@ -50,8 +50,6 @@ class MergeGPSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A genome of a recipe that was not tried before, if one is found."""
-        from threadpoolctl import threadpool_limits
-
         # Small matrices: more threads than one cost up to a hundred times more on a busy machine.
         with threadpool_limits(limits=1, user_api="blas"):
             return self._propose(study, trial)
@@ -108,13 +106,8 @@ class MergeGPSampler(BaseSampler):
 
     def _forced(self, seen: Seen) -> Kind | None:
         """The kind that was tried least, at steps that grow rarer: no kind is given up for good."""
-        steps = seen.drawn - self._first
         kinds = self._problem.system.kinds
-        gap, at = 4, 4
-        while at < steps:
-            gap += 1
-            at += gap
-        if len(kinds) < 2 or at != steps:
+        if len(kinds) < 2 or not _due(seen.drawn - self._first):
             return None
         counts = dict.fromkeys(kinds, 0)
         for point in seen.points:
@@ -128,7 +121,7 @@ class MergeGPSampler(BaseSampler):
 
         ``count`` is the number of all scores, of which ``data`` may have a part.
         """
-        stored = _stored(study, trial, data[0].points.shape[1] + 4)
+        stored = _stored(study, trial, data[0].points.shape[1] + BESIDE_LENGTHS)
         if stored and count - stored[0] < max(3, _REFIT * stored[0]):
             return stored[1]
         starts = stored[1] if stored else [first_theta(one) for one in data]
@@ -137,6 +130,15 @@ class MergeGPSampler(BaseSampler):
         note: Any = {"scores": count, "theta": [theta.tolist() for theta in thetas]}
         study._storage.set_trial_system_attr(trial._trial_id, _THETA, note)
         return thetas
+
+
+def _due(step: int) -> bool:
+    """Whether a step is one of 4, 9, 15, 22, ...: at gaps that grow by one."""
+    gap = due = 4
+    while due < step:
+        gap += 1
+        due += gap
+    return due == step
 
 
 def _stored(study: Study, trial: FrozenTrial, size: int) -> tuple[int, list[Array]] | None:

@@ -129,7 +129,7 @@ class MergeModel:
     def good(self) -> list[Coordinates]:
         """The points to step from: the front by posterior means, or the best few of one number."""
         inside = self._inside
-        if self.one:
+        if self.single:
             order = np.argsort(self.value(self.means) + np.where(inside, 0.0, np.inf), kind="stable")[
                 :_ELITES
             ]
@@ -154,7 +154,7 @@ class MergeModel:
         return self._gain(self._predict(points))
 
     def _gain(self, predicted: Predicted) -> Array:
-        if self.one:
+        if self.single:
             values = self.value(self.means[self._inside])
             # If no point is within all bounds, any point within them is a gain.
             best = float(values.min() if self._within.any() else values.max())
@@ -195,7 +195,7 @@ class MergeModel:
     @cached_property
     def scale(self) -> float:
         """What gains are measured in: the hypervolume of the front or, of a single number, 1."""
-        if self.one:
+        if self.single:
             return 1.0
         return pareto.hypervolume(self.means[self._inside], self._reference) or 1.0
 
@@ -205,7 +205,7 @@ class MergeModel:
         return len(self._problem.signs)
 
     @property
-    def one(self) -> bool:
+    def single(self) -> bool:
         """Whether the search minimises a single number."""
         return self.count == 1 or self._problem.scalarize is not None
 

@@ -76,7 +76,7 @@ def _knee(model: MergeModel, means: Array) -> int:
     """The best compromise among the points within all bounds, or among all; of a single number, the best."""
     inside = np.flatnonzero(model.within(means))
     chosen = inside if len(inside) else np.arange(len(means))
-    place = model.value(means[chosen]).argmin() if model.one else pareto.knee(means[chosen])
+    place = model.value(means[chosen]).argmin() if model.single else pareto.knee(means[chosen])
     return int(chosen[place])
 
 
@@ -110,7 +110,7 @@ def _on_front(model: MergeModel, draws: Array) -> Array:
     for losses in draws:
         inside = model.within(losses)
         chosen = np.flatnonzero(inside if inside.any() else np.ones(len(losses), bool))
-        if model.one:
+        if model.single:
             counts[chosen[model.value(losses[chosen]).argmin()]] += 1
         else:
             counts[chosen[pareto.front(losses[chosen])]] += 1

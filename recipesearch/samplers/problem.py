@@ -15,6 +15,8 @@ from ..plan import ScalarizePlan
 from ..score import Measurement
 from ..space.coordinates import Coordinates, CoordinateSystem
 
+GAIN = "expected_gain"  # a trial's user attribute (see study/results.py)
+
 Array = NDArray[np.float64]
 Scores = Sequence[Measurement]
 Known = Mapping[str, tuple[Coordinates, Scores]]

@@ -97,7 +97,7 @@ class CoordinateSystem:
             shares = self._paired(row, point)
         else:
             shares = self._mixed(row, point)
-        read = self.read(row, point.base, shares)
+        read = self.reads(row, point.base, shares)
         extras = np.where(read, np.clip(point.extras, 0.0, 1.0), IDLE)
         for index, ceiling in self._ceilings(row, extras):
             gene = self.space.genes[self.extras[index]]
@@ -121,7 +121,7 @@ class CoordinateSystem:
         position = float(extras[self.extras.index(name)])
         return round(from_unit(self.space.genes[name], position), DECIMALS)
 
-    def read(self, row: Method, base: str | None, shares: Array) -> list[bool]:
+    def reads(self, row: Method, base: str | None, shares: Array) -> list[bool]:
         """Whether each extra matters: the method reads the gene, and the gene's parent contributes."""
         absent = {base}
         if row.has("weight"):
@@ -253,7 +253,7 @@ class CoordinateSystem:
                     yield f"weight.{self.names[column]}.{place}", float(weight)
             yield "lambda", scale
         ceilings = dict(self._ceilings(row, point.extras))
-        for index, read in enumerate(self.read(row, point.base, point.shares)):
+        for index, read in enumerate(self.reads(row, point.base, point.shares)):
             if read:
                 yield self.extras[index], self._gene(index, float(point.extras[index]), ceilings.get(index))
 

@@ -41,7 +41,7 @@ class Projection:
         reading = _Reading(recipe, layout)
         shares = np.array([self._shares(reading, probes) for probes in self._probes])
         base = self._names[reading.base] if reading.base else None
-        extras = np.where(self._system.read(reading.row, base, shares), self._extras(reading), IDLE)
+        extras = np.where(self._system.reads(reading.row, base, shares), self._extras(reading), IDLE)
         return Coordinates(recipe.method, base, shares, extras)
 
     def _shares(self, reading: _Reading, probes: Sequence[Probe]) -> Array:

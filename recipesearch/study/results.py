@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
-from ..samplers.merge_gp import GAIN
 from ..samplers.posterior import Posterior, Standing
+from ..samplers.problem import GAIN
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
 from .blocks import LAST_TABLES
