@@ -129,7 +129,7 @@ def test_what_the_search_asks_is_not_learned_from(
 def test_a_trial_without_a_score_is_refused(
     command: Command, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **named: object) -> None:
         raise TrialFailed("boom")
 
     monkeypatch.setattr(Worker, "score", fail)

@@ -94,10 +94,10 @@ def test_an_interrupted_trial_is_left_to_do(plan_of: MakePlan) -> None:
 def test_a_missing_held_out_score_is_left_to_do(plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, score = plan_of(), Worker.score
 
-    def fail(self: Worker, recipe: Any, held_out: bool = False) -> Any:
+    def fail(self: Worker, recipe: Any, held_out: bool = False, part: Any = None) -> Any:
         if held_out:
             raise TrialFailed("a broken fan")
-        return score(self, recipe, held_out)
+        return score(self, recipe, held_out, part)
 
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "score", fail)
