@@ -130,13 +130,14 @@ def _require_pycma(genes: Genes) -> None:
 
 
 def _auto(genes: Genes, values: int, constrained: bool) -> Choice:
-    """The rule of ``auto``, chosen on synthetic landscapes (docs/benchmarks.md)."""
+    """The rule of ``auto`` without merge coordinates (docs/benchmarks.md)."""
     count, choices = len(genes), len(_choices(genes))
     if values > 3:
         return Choice("nsga3", f"{values} objectives: it keeps a front of more than three spread out")
-    if values > 1 or constrained:
-        what = f"{values} objectives" if values > 1 else "one objective with bounds"
-        return Choice("nsga2", f"{what}, a small population")
+    if values > 1:
+        return Choice("tpe", f"{values} objectives, no merge coordinates")
+    if constrained:
+        return Choice("nsga2", "one objective with bounds, a small population")
     if choices:
         return Choice("catcmawm", f"one objective, {choices} of {count} genes are choices")
     if count > _MANY:
