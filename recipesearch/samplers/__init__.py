@@ -5,11 +5,11 @@ build.py             an Optuna sampler from a sampler's name
 catcmawm.py          CMA-ES over numbers and choices together
 merge_gp.py          Bayesian optimisation over merge coordinates, with the files below
 merge_model.py       the model of a study's merges
-problem.py           what the model is told about a study
+problem.py           the inputs of the model beside the trials
 outcomes.py          metrics on the model's scale, with the noise of each score
 gaussian_process.py  the model of one objective
 moves.py             candidates: steps from good merges, and random points
 improvement.py       what a candidate is expected to add
-posterior.py         what the model says about scored recipes
+posterior.py         the posterior of scored recipes
 per_trial.py         a sampler that is rebuilt for each trial and avoids known recipes
 """

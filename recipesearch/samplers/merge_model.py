@@ -77,7 +77,7 @@ class Seen:
 
 
 class MergeModel:
-    """The processes of all objectives, and what they say about points."""
+    """The processes of all objectives, their predictions at points, and the gains to expect."""
 
     def __init__(self, problem: Problem, seen: Seen) -> None:
         self._problem, self._seen = problem, seen
@@ -130,9 +130,8 @@ class MergeModel:
         """The points to step from: the front by posterior means, or the best few of one number."""
         inside = self._inside
         if self.single:
-            order = np.argsort(self.value(self.means) + np.where(inside, 0.0, np.inf), kind="stable")[
-                :_ELITES
-            ]
+            values = np.where(inside, self.value(self.means), np.inf)
+            order = np.argsort(values, kind="stable")[:_ELITES]
             return [self._seen.points[index] for index in order]
         front = np.flatnonzero(inside)[pareto.front(self.means[inside])]
         return [self._seen.points[index] for index in front]

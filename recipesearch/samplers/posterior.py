@@ -1,4 +1,4 @@
-"""What a model says about the recipes of a study: each value, and the probability to be on the front."""
+"""The posterior of a study: each recipe's values and its probability to be on the front."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What a study's scores say.
+    """The posterior of all recipes of a study, given their scores.
 
     - ``standings``: of each scored recipe, by digest.
     - ``effects``: the change of each objective's value, by place and parent, if the front's knee took the

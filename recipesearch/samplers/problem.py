@@ -1,4 +1,4 @@
-"""What a model-based sampler is told about a study beside its trials."""
+"""The inputs of a model-based sampler beside a study's trials."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ storage.py        Database: SQLite or PostgreSQL, opened once; the lock that all
 ledger.py         every score, item by item, with the conditions under which the score is valid
 blocks.py         the ledger's items as compressed columns; the conversion of older databases
 known.py          what other studies had scored when a study was created
-training_data.py  what a model-based sampler is told about a study
+training_data.py  the data that a model-based sampler learns from
 identity.py       the parts of a study that may not change between runs
 budget.py         what is spent, and how many items a recipe is scored on
 bounds.py         bounds on objectives

@@ -1,4 +1,4 @@
-"""What a study tells a model-based sampler: coordinates, objectives, and scores from the ledger."""
+"""The training data of a model-based sampler: coordinates, objectives, and scores from the ledger."""
 
 from __future__ import annotations
 
