@@ -174,6 +174,7 @@ def test_hyperparameters_are_fitted_now_and_then_and_stored_as_numbers(make: Mak
         assert all(isinstance(number, float) for theta in note["theta"] for number in theta)
 
 
+@pytest.mark.long  # tests/study/test_known.py has tests of its kind
 def test_scores_of_other_studies_count_if_they_are_older_than_the_study(
     make: MakePlan, uninterrupted: dict[str, Any]
 ) -> None:
@@ -282,6 +283,7 @@ def test_metrics_of_any_scale(maximize: bool, make: MakePlan, monkeypatch: pytes
 # -- bounds
 
 
+@pytest.mark.long  # test_bounds_of_any_kind is of its kind
 def test_a_bounded_objective_keeps_the_search_within_its_bound(make: MakePlan) -> None:
     """The bound excludes the other objective's best recipes, where an unbounded search goes too."""
     inside = []

@@ -20,9 +20,17 @@ MakePlan = Callable[..., Plan]
 SEARCH = {"sampler": "merge_gp", "trials": 20, "seed": 1}
 
 
+@pytest.fixture(scope="module")
+def made() -> list[Results]:
+    """The results of the study, once it has run."""
+    return []
+
+
 @pytest.fixture
-def results(make_paper_plan: MakePlan) -> Results:
-    return run_here(make_paper_plan(search=SEARCH))
+def results(make_paper_plan: MakePlan, made: list[Results]) -> Results:
+    if not made:
+        made.append(run_here(make_paper_plan(search=SEARCH)))
+    return made[0]
 
 
 def test_every_scored_recipe_has_a_standing(results: Results) -> None:
