@@ -53,6 +53,8 @@ class _Interrupter:
         if number != signal.SIGALRM:
             self._number = number
         signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
+        # A query that is interrupted would be logged with a traceback.
+        logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
         if not isinstance(sys.exc_info()[1], _Interrupted):
             raise _Interrupted(self._number)
 

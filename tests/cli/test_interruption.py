@@ -32,6 +32,32 @@ cli.main()
 """
 
 
+IN_A_QUERY = """
+import os, signal
+import sqlalchemy as sa
+from recipesearch import cli
+
+def work(**_):
+    engine = sa.create_engine("sqlite://")
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        engine.pool.logger.error("Error closing cursor", exc_info=True)  # as SQLAlchemy does
+
+from recipesearch.cli import app, mutating, recipes, searching, sweeping, tracing, viewing
+app.app = work
+cli.main()
+"""
+
+
+def test_an_interrupted_query_leaves_no_traceback() -> None:
+    words = [sys.executable, "-c", IN_A_QUERY]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "finished work is kept" in done.stderr
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_that_python_swallows_gets_through(name: str, code: int) -> None:
     assert hasattr(signal, name)
