@@ -129,6 +129,7 @@ STAGES: dict[str, tuple[object, str, tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.long  # test_a_study_in_steps_of_one_recipe_is_the_whole_study is of its kind
 @pytest.mark.parametrize("stage", STAGES)
 def test_interrupted_at_any_trial_it_becomes_the_same_study(
     stage: str, make: MakePlan, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, Any]
@@ -216,6 +217,7 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long  # test_moves.py has every kind of space
 @pytest.mark.parametrize("weights", SPACES.values(), ids=SPACES)
 def test_every_kind_of_weight_space(weights: dict[str, Any], make: MakePlan) -> None:
     assert len(run_here(make(weights=weights)).scored) == TRIALS
@@ -260,6 +262,7 @@ def test_a_minimised_objective_is_minimised(make: MakePlan) -> None:
     assert np.mean(drawn[-6:]) < np.mean(seeds)
 
 
+@pytest.mark.long  # test_outcomes.py has every scale
 @pytest.mark.parametrize("maximize", [True, False])
 def test_metrics_of_any_scale(maximize: bool, make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as perplexities: positive, without a standard error, over several powers of ten."""
@@ -335,6 +338,7 @@ def test_pending_recipes_are_not_proposed_again(make: MakePlan) -> None:
         assert len(digests) == 10, name
 
 
+@pytest.mark.long  # test_pending_recipes_are_not_proposed_again is of its kind
 def test_a_pending_recipe_changes_the_next_proposal(make: MakePlan) -> None:
     """The model takes its own mean as the pending recipe's score, so the next recipe is elsewhere."""
     found = {}
@@ -432,6 +436,7 @@ def test_what_makes_recipes_fail_is_learnt(make: MakePlan, monkeypatch: pytest.M
 # -- many recipes
 
 
+@pytest.mark.long  # test_of_very_many_points_... is of its kind
 def test_more_recipes_than_a_model_takes(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model takes a part, proposals remain better than chance, and hyperparameters are fitted anew."""
     monkeypatch.setattr("recipesearch.samplers.merge_model._MOST", 14)
