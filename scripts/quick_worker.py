@@ -3,7 +3,7 @@
 Greedy exact match on a fixed answer is the same as "every token of the answer is the most likely one after
 the right tokens before it": the first wrong token makes the answer wrong, whatever follows. One pass with the
 right answers appended therefore gives the item results of lm-eval's generation in a fraction of the time.
-``compare`` checks this against the project's Worker.
+check_quick_worker.py compares the two item by item.
 """
 
 from __future__ import annotations
