@@ -35,7 +35,8 @@ from recipesearch.samplers import merge_model
 from recipesearch.samplers.moves import Moves
 from recipesearch.samplers.outcomes import Outcome
 from recipesearch.search.run import run
-from recipesearch.space.coordinates import Coordinates, CoordinateSystem, to_unit
+from recipesearch.space.coordinates import Coordinates, CoordinateSystem
+from recipesearch.space.positions import to_unit
 
 STEPS = (25, 50)
 WHOLE, POSTERIOR = "merge_gp", "merge_gp, posterior front"

@@ -7,7 +7,6 @@ recipe that occurs twice counts twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from ..space.choice import Genome
+from ..space.positions import to_unit
 
 Values = NDArray[np.float64]
 Known = NDArray[np.bool_]
@@ -70,7 +70,4 @@ def _position(gene: BaseDistribution, value: Any) -> float:
     if not isinstance(gene, FloatDistribution):
         assert isinstance(gene, CategoricalDistribution)
         return float(gene.to_internal_repr(value))
-    low, high, at = gene.low, gene.high, float(value)
-    if gene.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low) if high > low else 0.0
+    return to_unit(gene, float(value))

@@ -6,7 +6,6 @@ each trial. Its state is rebuilt by replaying the study's generations.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from ..space.positions import MIDDLE, from_unit, to_unit
 
 if TYPE_CHECKING:
     from cmaes import CatCMAwM
@@ -57,7 +58,7 @@ class CatCMAwMSampler(BaseSampler):
         numbers = zip(self._numbers.items(), [] if drawn.x is None else drawn.x, strict=True)
         choices = zip(self._choices.items(), [] if drawn.c is None else drawn.c, strict=True)
         return {
-            **{name: _from_unit(gene, float(x)) for (name, gene), x in numbers},
+            **{name: from_unit(gene, float(x)) for (name, gene), x in numbers},
             **{name: gene.choices[int(np.argmax(row))] for (name, gene), row in choices},
         }
 
@@ -96,7 +97,7 @@ class CatCMAwMSampler(BaseSampler):
 
     def _unit(self, name: str) -> float:
         gene = self._numbers[name]
-        return _to_unit(gene, self._start[name]) if name in self._start else 0.5
+        return to_unit(gene, self._start[name]) if name in self._start else MIDDLE
 
     def _first_probabilities(self, sizes: Sequence[int]) -> Array:
         table = np.zeros((len(sizes), max(sizes)))
@@ -111,7 +112,7 @@ class CatCMAwMSampler(BaseSampler):
         from cmaes import CatCMAwM
 
         params = trial.params
-        numbers = [_to_unit(gene, params[name]) for name, gene in self._numbers.items()]
+        numbers = [to_unit(gene, params[name]) for name, gene in self._numbers.items()]
         one_hot = np.zeros(
             (len(self._choices), max((len(g.choices) for g in self._choices.values()), default=0))
         )
@@ -135,14 +136,3 @@ def _generations(study: Study, size: int) -> Iterator[list[FrozenTrial]]:
         if len(trials) < size:
             return
         yield trials
-
-
-def _to_unit(gene: FloatDistribution, value: float) -> float:
-    low, high, value = (math.log(v) if gene.log else v for v in (gene.low, gene.high, value))
-    return (value - low) / (high - low)
-
-
-def _from_unit(gene: FloatDistribution, place: float) -> float:
-    low, high = (math.log(v) if gene.log else v for v in (gene.low, gene.high))
-    value = low + place * (high - low)
-    return min(max(math.exp(value) if gene.log else value, gene.low), gene.high)

@@ -4,6 +4,7 @@ pool.py         the parents of a study, and the settings that all its recipes sh
 places.py       the parts of a model in which a parameter may have a value of its own
 choice.py       the method, base and parents of a genome, and which genes were read
 weights.py      methods, weights and densities ("parameter space" of Akiba et al., 2403.13187)
+positions.py    a numeric gene's position in its range
 coordinates.py  what each parent contributes to each place, whatever the method; and back to genomes
 projection.py   the coordinates of any recipe over the same parents
 paths.py        encodings of paths through the parents' layers

@@ -9,7 +9,6 @@ are not in the shares: a density, for instance, is one of the extras.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +16,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 
 from ..recipe.methods import METHODS, Method
+from .positions import MIDDLE, from_unit
 from .weights import DECIMALS, WeightSpace
 
 Array = NDArray[np.float64]
 
-IDLE = 0.5  # an extra that the method does not read
+IDLE = MIDDLE  # an extra that the method does not read
 LEAD = 0.75  # the first parent's share of an ordered pair without a ratio
 _SHARED = ("weight", "t", "lambda")  # the genes that are expressed as shares
 
@@ -268,18 +268,3 @@ class CoordinateSystem:
 def _averages(row: Method, constants: Mapping[str, Any]) -> bool:
     """Whether the weights of a place are divided by their sum."""
     return bool(constants.get("normalize", constants.get("normalize_weights", row.averages)))
-
-
-def to_unit(gene: BaseDistribution, value: float) -> float:
-    """A value's position in its gene's range, from 0 to 1, on a log scale for log-scaled genes."""
-    assert isinstance(gene, FloatDistribution)
-    low, high, value = (math.log(v) if gene.log else v for v in (gene.low, gene.high, value))
-    return (value - low) / (high - low) if high > low else IDLE
-
-
-def from_unit(gene: BaseDistribution, position: float) -> float:
-    """The value at a position in a gene's range."""
-    assert isinstance(gene, FloatDistribution)
-    low, high = (math.log(v) if gene.log else v for v in (gene.low, gene.high))
-    value = low + position * (high - low)
-    return min(max(math.exp(value) if gene.log else value, gene.low), gene.high)

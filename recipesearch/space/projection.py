@@ -14,8 +14,9 @@ import numpy as np
 
 from ..recipe import Conditional, Parent, Recipe, Setting, Slice
 from ..recipe.methods import METHODS, Method, Parameter
-from .coordinates import IDLE, LEAD, Array, Coordinates, CoordinateSystem, to_unit
+from .coordinates import IDLE, LEAD, Array, Coordinates, CoordinateSystem
 from .places import Probe
+from .positions import to_unit
 
 
 class Projection:
