@@ -170,14 +170,17 @@ class MergeModel:
         return np.asarray(np.max(shares, axis=0))
 
     def _near_known(self, points: Sequence[Coordinates]) -> NDArray[np.bool_]:
-        """Whether a scored or pending recipe of the same kind is so near that a score says nothing new."""
+        """Whether a scored, pending or failed recipe of the same kind is so near that a score is no news."""
         from scipy.spatial.distance import cdist
 
-        seen = self._seen
-        known, kinds = self._inputs([*seen.points, *seen.pending, *seen.failed])
+        known, kinds = self._occupied
         own, own_kinds = self._inputs(points)
         near = (cdist(own, known, "chebyshev") < _SAME) & (own_kinds[:, None] == kinds[None])
         return np.asarray(near.any(axis=1))
+
+    @cached_property
+    def _occupied(self) -> tuple[Array, Kinds]:
+        return self._inputs([*self._seen.points, *self._seen.pending, *self._seen.failed])
 
     def _chance_within(self, predicted: Predicted) -> Array:
         """The probability to be within all bounds."""

@@ -29,8 +29,7 @@ def finished(checked: Preflight, database: Database) -> Results | None:
 
 def _searched(plan: Plan, results: Results) -> bool:
     budget = Budget(plan.search, results.goals, results.ledger)
-    for row in results.scored:
-        budget.add(str(row.recipe))
+    budget.add([str(row.recipe) for row in results.scored])
     return budget.reached(len(results.scored)) and not any(row.state == "running" for row in results.rows)
 
 

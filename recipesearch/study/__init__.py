@@ -11,6 +11,7 @@ bounds.py         bounds on objectives
 creation.py       creates or opens a study
 study.py          ask, commit, tell, resume
 results.py        a study's trials joined with the ledger
+standings.py      the posterior of a finished search
 chain.py          a study and its earlier eras
 mutants.py        how each mutant was made, and the gate's decision
 """

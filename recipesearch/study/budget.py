@@ -34,29 +34,36 @@ class Budget:
 
     def next_part(self, recipe: str) -> Part | None:
         """The next items that a recipe can be scored on; None if all are known."""
+        if self._search.items is None:
+            return None
         known = self._ledger.known(self._whole, recipe).get(recipe, {})
         fewest = min((known.get(task, items) for task, items in self._whole.items()), default=0)
-        if self._search.items is None or fewest >= max(self._whole.values(), default=0):
+        if fewest >= max(self._whole.values(), default=0):
             return None
         return fewest, fewest + self._search.items
 
     def may_settle(self, recipes: Collection[str]) -> bool:
-        """Whether the study's recipes were scored on few items beyond the first part of each task.
+        """Whether the study's recipes may be scored on items beyond the first part of each task.
 
         The front's members are often too much alike to be told apart, so certainty has a price limit.
         """
+        if self._search.items is None:
+            return False
         known = self._ledger.known(self._whole)
         searched = len(recipes) * sum(self._wanted.values())
         answered = sum(sum(known.get(recipe, {}).values()) for recipe in recipes)
         return answered - searched < _SETTLING * searched
 
-    def add(self, recipe: str) -> None:
-        """Counts what a scored recipe of the study has cost, by the ledger."""
+    def add(self, recipes: Collection[str]) -> None:
+        """Counts what scored recipes of the study have cost, by the ledger."""
+        only = next(iter(recipes)) if len(recipes) == 1 else None
         if self._search.max_items is not None:
-            self.items += sum(self._ledger.known(self._tasks, recipe).get(recipe, {}).values())
+            known = self._ledger.known(self._tasks, only)
+            self.items += sum(sum(known[recipe].values()) for recipe in recipes if recipe in known)
         if self._search.hours is not None:
-            spent = self._ledger.seconds(self._tasks, recipe).get(recipe)
-            self.seconds += spent.load + spent.score if spent else 0.0
+            spent = self._ledger.seconds(self._tasks, only)
+            costs = [spent[recipe] for recipe in recipes if recipe in spent]
+            self.seconds += sum(cost.load + cost.score for cost in costs)
 
     def reached(self, scored: int) -> bool:
         """Whether a limit is reached with this number of scored recipes."""

@@ -10,6 +10,7 @@ from optuna.study import StudyDirection
 
 from ..errors import StudyError
 from ..plan import Plan
+from ..samplers.fit import SAMPLERS
 from ..score import Goal
 from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
@@ -52,7 +53,8 @@ def create_or_open(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(_metric_names(plan))
-        if isinstance(space, WeightSpace) and identity["search"]["sampler"] == "merge_gp":
+        if SAMPLERS[identity["search"]["sampler"]].coordinates:
+            assert isinstance(space, WeightSpace), "checked by samplers.fit"
             projection = Projection(CoordinateSystem(space))
             study.set_user_attr(KNOWN, record(ledger, projection, goals_of(identity)))
         study.set_user_attr(IDENTITY, dict(identity))

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
-from ..samplers.posterior import Posterior, Standing
+from ..samplers.posterior import Standing
 from ..samplers.problem import GAIN
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
@@ -23,12 +23,12 @@ from .blocks import LAST_TABLES
 from .bounds import violation
 from .identity import Identity, goals_of
 from .ledger import Ledger
+from .standings import stored_posterior
 from .storage import Database
 
 # The user attributes that a study writes into Optuna, readable in any Optuna tool.
 RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
 IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
-STANDINGS, EFFECTS = "standings", "effects"
 
 Values = tuple[Measurement, ...]
 
@@ -229,8 +229,6 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
     metrics = ledger.all_metrics([*tasks, *(goal.hash for goal in held_out)])
     seconds = ledger.seconds(tasks)
 
-    standings = _standings(study, metrics, tasks)
-
     def row(trial: FrozenTrial) -> Row:
         digest = trial.user_attrs.get(RECIPE)
         complete = trial.state == TrialState.COMPLETE
@@ -245,29 +243,15 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
             values=_values(known, goals),
             held_out=_values(known, held_out),
             seconds=seconds.get(digest) if complete and digest else None,
-            standing=standings.get(digest) if complete and digest else None,
             expected_gain=trial.user_attrs.get(GAIN),
         )
 
     rows = [row(trial) for trial in study.get_trials(deepcopy=False)]
-    return Results(identity, rows, ledger, study.user_attrs.get(EFFECTS, {}) if standings else {})
-
-
-def store_posterior(study: optuna.Study, found: Posterior) -> None:
-    """Stores the posterior of a study, each number with six digits."""
-    rows = {
-        recipe: _short([*one.means, *one.deviations, one.front]) for recipe, one in found.standings.items()
-    }
-    effects = {
-        place: {parent: _short(changes) for parent, changes in row.items()}
-        for place, row in found.effects.items()
-    }
-    study.set_user_attr(EFFECTS, effects)
-    study.set_user_attr(STANDINGS, rows)
-
-
-def _short(numbers: Sequence[float]) -> list[float]:
-    return [float(f"{number:.6g}") for number in numbers]
+    stored = stored_posterior(study, {str(row.recipe) for row in rows if row.values}, len(goals))
+    if stored is None:
+        return Results(identity, rows, ledger)
+    rows = [replace(row, standing=stored.standings[str(row.recipe)]) if row.values else row for row in rows]
+    return Results(identity, rows, ledger, stored.effects)
 
 
 def stored_form(plan: Plan) -> dict[str, Any]:
@@ -286,20 +270,3 @@ def _values(known: Mapping[str, Metrics], goals: Sequence[Goal]) -> Values | Non
     if not goals or any(goal.hash not in known for goal in goals):
         return None
     return tuple(goal.of(known) for goal in goals)
-
-
-def _standings(
-    study: optuna.Study, metrics: Mapping[str, Mapping[str, Metrics]], tasks: Sequence[str]
-) -> dict[str, Standing]:
-    """The stored standings; {} once further recipes have been scored."""
-    stored = study.user_attrs.get(STANDINGS, {})
-    scored = {
-        trial.user_attrs.get(RECIPE)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    }
-    if stored.keys() != {recipe for recipe in scored if set(tasks) <= metrics.get(recipe or "", {}).keys()}:
-        return {}
-    count = len(tasks)
-    return {
-        recipe: Standing(tuple(row[:count]), tuple(row[count:-1]), row[-1]) for recipe, row in stored.items()
-    }

@@ -20,6 +20,7 @@ from ..errors import SpaceUsedUp
 from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
+from ..samplers.fit import SAMPLERS
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.posterior import posterior
 from ..samplers.problem import scalarized
@@ -42,8 +43,8 @@ from .results import (
     Results,
     conditions_of,
     read_results,
-    store_posterior,
 )
+from .standings import store_posterior
 from .storage import Database
 from .training_data import TrainingData
 
@@ -100,8 +101,9 @@ class Study:
 
     def _training_data(self) -> TrainingData | None:
         """The data of a model-based sampler; None for other samplers."""
-        if not isinstance(self._space, WeightSpace) or self.sampler != "merge_gp":
+        if not SAMPLERS[self.sampler].coordinates:
             return None
+        assert isinstance(self._space, WeightSpace), "checked by samplers.fit"
         return TrainingData(self._space, self.ledger, self.goals, self._study.user_attrs.get(KNOWN, {}))
 
     @classmethod
@@ -264,7 +266,7 @@ class Study:
         if digest not in self._known:
             self._known[digest] = {}
             self._scored += 1
-            self._budget.add(digest)
+            self._budget.add([digest])
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
         digest = self._space.express(genome).digest
@@ -281,9 +283,12 @@ class Study:
             if trial.state == TrialState.RUNNING:
                 self._interrupted.append(trial)
             elif trial.state == TrialState.COMPLETE and digest:
-                self._count(digest)
+                self._known.setdefault(digest, {})
                 if trial.user_attrs.get(SEED) in self._alone:
                     metrics = self.ledger.metrics(digest, self._tasks)
                     self._note_parent(trial, self._values(metrics))
             elif trial.state == TrialState.FAIL and digest:
                 self._known.setdefault(digest, None)
+        scored = [digest for digest, metrics in self._known.items() if metrics is not None]
+        self._scored = len(scored)
+        self._budget.add(scored)

@@ -39,19 +39,16 @@ class TrainingData:
     ) -> Problem:
         """The problem. ``parents`` are the parents' own values, which may grow; bounds may depend on them."""
         return Problem(
-            self.system,
-            self._point,
-            lambda trial: trial.user_attrs.get(RECIPE),
-            lambda trial: SEED in trial.user_attrs,
-            tuple(goal.sign for goal in self._goals),
-            lambda: [
-                _most(goal, column)
-                for goal, column in zip(self._goals, _columns(parents, self._goals), strict=True)
-            ],
-            self._of,
-            repeated,
-            scalarize,
-            self._known,
+            system=self.system,
+            point=self._point,
+            recipe=lambda trial: trial.user_attrs.get(RECIPE),
+            is_seed=lambda trial: SEED in trial.user_attrs,
+            signs=tuple(goal.sign for goal in self._goals),
+            bounds=lambda: [_most(goal, [own[i] for own in parents]) for i, goal in enumerate(self._goals)],
+            scores=self._of,
+            repeated=repeated,
+            scalarize=scalarize,
+            known=self._known,
         )
 
     def forget(self, digest: str) -> None:
@@ -74,10 +71,6 @@ class TrainingData:
             self._scores[digest] = self._ledger.metrics(digest, self._tasks)
         metrics = self._scores[digest]
         return [goal.of(metrics) for goal in self._goals] if set(self._tasks) <= metrics.keys() else None
-
-
-def _columns(parents: Sequence[Sequence[float]], goals: Sequence[Goal]) -> list[list[float]]:
-    return [[values[index] for values in parents] for index in range(len(goals))]
 
 
 def _most(goal: Goal, parents: Sequence[float]) -> float | None:

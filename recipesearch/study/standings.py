@@ -1,0 +1,41 @@
+"""The posterior of a finished search, stored with its study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import optuna
+
+from ..samplers.posterior import Posterior, Standing
+
+# User attributes of the study.
+_STANDINGS, _EFFECTS = "standings", "effects"
+
+
+def store_posterior(study: optuna.Study, found: Posterior) -> None:
+    """Stores a posterior, each number with six digits."""
+    rows = {
+        recipe: _short([*one.means, *one.deviations, one.front]) for recipe, one in found.standings.items()
+    }
+    effects = {
+        place: {parent: _short(changes) for parent, changes in row.items()}
+        for place, row in found.effects.items()
+    }
+    study.set_user_attr(_EFFECTS, effects)
+    study.set_user_attr(_STANDINGS, rows)
+
+
+def stored_posterior(study: optuna.Study, scored: Set[str], objectives: int) -> Posterior | None:
+    """The stored posterior; None without one, or if the scored recipes are no longer the same."""
+    stored = study.user_attrs.get(_STANDINGS)
+    if not stored or stored.keys() != scored:
+        return None
+    standings = {
+        recipe: Standing(tuple(row[:objectives]), tuple(row[objectives:-1]), row[-1])
+        for recipe, row in stored.items()
+    }
+    return Posterior(standings, study.user_attrs[_EFFECTS])
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    return [float(f"{number:.6g}") for number in numbers]
