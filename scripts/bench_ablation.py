@@ -24,17 +24,15 @@ from unittest import mock
 import numpy as np
 import optuna
 import torch
-from bench_search import Cell, held_out_volume, study_plan
+from bench_search import Cell, front_volume, held_out_volume, run_study, study_plan
 from markdown_tables import table_head, table_row
 from optuna.distributions import FloatDistribution
-from quick_worker import QuickWorker, QuickZoo
+from quick_worker import QuickZoo
 
-from recipesearch import pareto
 from recipesearch.checking.preflight import preflight
 from recipesearch.samplers import merge_model
 from recipesearch.samplers.moves import Moves
 from recipesearch.samplers.outcomes import Outcome
-from recipesearch.search.run import run
 from recipesearch.space.coordinates import Coordinates, CoordinateSystem
 from recipesearch.space.positions import to_unit
 
@@ -129,18 +127,13 @@ def _measure(cell: Cell) -> dict[str, dict[str, float]]:
     zoo = QuickZoo(cell.zoo, cell.items)
     with tempfile.TemporaryDirectory() as scratch:
         plan = study_plan(cell, Path(scratch))
-        results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
-        checked = preflight(plan)
-    parents = tuple(checked.pool.parents.values())
-    recipes = [checked.space.express(row.genome) for row in results.scored]
-    values = np.array([zoo.values(recipe, parents) for recipe in recipes])
-    measured = {}
-    for step in STEPS:
-        front = np.flatnonzero(pareto.front(-values[:step]))
-        measured[str(step)] = held_out_volume(zoo, [recipes[index] for index in front], parents)
-    members = [checked.space.express(row.genome) for row in results.front]
-    posterior = {str(cell.trials): held_out_volume(zoo, members, parents)}
-    return {"measured": measured, "posterior": posterior}
+        parents = tuple(preflight(plan).pool.parents.values())
+        scored, members = run_study(plan, parents, zoo)
+    measured = {str(step): front_volume(scored[:step], parents, zoo) for step in STEPS}
+    return {
+        "measured": measured,
+        "posterior": {str(cell.trials): held_out_volume(zoo, members, parents)},
+    }
 
 
 def _print(space: str, runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

@@ -21,14 +21,12 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from bench_search import Cell, held_out_volume, study_plan
+from bench_search import Cell, front_volume, run_study, study_plan
 from markdown_tables import table_head, table_row
-from quick_worker import QuickWorker, QuickZoo
+from quick_worker import QuickZoo
 
-from recipesearch import pareto
 from recipesearch.checking.preflight import preflight
 from recipesearch.plan import Plan, read_plan
-from recipesearch.search.run import run
 
 STEPS = (10, 15, 20, 25, 50)
 FIRST = {"weights": {"methods": ["linear"], "layer_groups": 4}}
@@ -70,16 +68,9 @@ def _changed(plan: Plan, **keys: Any) -> Plan:
 
 def _volumes(plan: Plan, zoo: QuickZoo) -> dict[int, float]:
     """The held-out hypervolume of the measured front by the number of recipes."""
-    results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
-    checked = preflight(plan)
-    parents = tuple(checked.pool.parents.values())
-    recipes = [checked.space.express(row.genome) for row in results.scored]
-    values = np.array([zoo.values(recipe, parents) for recipe in recipes])
-    found = {}
-    for count in range(1, len(recipes) + 1):
-        front = np.flatnonzero(pareto.front(-values[:count]))
-        found[count] = held_out_volume(zoo, [recipes[index] for index in front], parents)
-    return found
+    parents = tuple(preflight(plan).pool.parents.values())
+    scored, _ = run_study(plan, parents, zoo)
+    return {count: front_volume(scored[:count], parents, zoo) for count in range(1, len(scored) + 1)}
 
 
 def _needed(volumes: dict[int, float], goal: float) -> int | None:

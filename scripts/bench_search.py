@@ -146,14 +146,21 @@ def _measure(cell: Cell, zoo: QuickZoo) -> dict[str, Any]:
 
 
 def _study(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Scored]:
-    """The recipes of a study of recipesearch in the order of scoring, with their values."""
+    return run_study(plan, tuple(parents.values()), zoo, cell.part)[0]
+
+
+def run_study(
+    plan: Plan, parents: Sequence[Parent], zoo: QuickZoo, part: int = 0
+) -> tuple[list[Scored], list[Recipe]]:
+    """A study's recipes in the order of scoring, with their values, and the members of its front."""
     try:
         results = run(plan, open_worker=lambda order: QuickWorker(zoo, order))
     except SpaceUsedUp:
         results = open_results(Database(plan.storage_url))[1]
     express = preflight(plan).space.express
     recipes = [express(row.genome) for row in results.scored]
-    return [(recipe, zoo.values(recipe, tuple(parents.values()), cell.part)) for recipe in recipes]
+    scored = [(recipe, zoo.values(recipe, parents, part)) for recipe in recipes]
+    return scored, [express(row.genome) for row in results.front]
 
 
 def _peer(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Scored]:
@@ -171,15 +178,16 @@ def _peer(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Score
 
 def _quality(cell: Cell, scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo) -> float:
     """The held-out quality of what these recipes measured."""
-    measured = np.array([values for _, values in scored])
-    if cell.value == "mean":
-        chosen = [int(measured.mean(1).argmax())]
-    else:
-        chosen = list(np.flatnonzero(pareto.front(-measured)))
-    recipes = [scored[index][0] for index in chosen]
-    if cell.value == "mean":
-        return float(_held_out(zoo, recipes, parents).mean())
-    return held_out_volume(zoo, recipes, parents)
+    if cell.value == "front":
+        return front_volume(scored, parents, zoo)
+    best, _ = max(scored, key=lambda one: float(np.mean(one[1])))
+    return float(_held_out(zoo, [best], parents).mean())
+
+
+def front_volume(scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo) -> float:
+    """The held-out hypervolume of the measured front of these recipes."""
+    front = np.flatnonzero(pareto.front(-np.array([values for _, values in scored])))
+    return held_out_volume(zoo, [scored[index][0] for index in front], parents)
 
 
 def held_out_volume(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent]) -> float:

@@ -12,8 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from recipesearch.merging.resident import ResidentParents
 from recipesearch.merging.stream import Merger
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.score import Conditions, Goal, Part, Seconds, TaskScore, item_order, mean_of
-from recipesearch.scoring.preferences import Preferences, Wanted
+from recipesearch.workers.instant import InstantWorker
 from recipesearch.workers.order import Ready, WorkerOrder
 from recipesearch.zoo import build_zoo
 
@@ -100,8 +98,8 @@ def _right(model: LlamaForCausalLM, rows: torch.Tensor) -> Bits:
     return np.asarray((logits.argmax(-1) == rows[:, -_ANSWER:]).all(1))
 
 
-class QuickWorker:
-    """Scores recipes over one zoo for one order. The goals are exact match on TASKS, in this order."""
+class QuickWorker(InstantWorker):
+    """Scores recipes over one zoo instead of by a formula. The goals are exact match on TASKS, in order."""
 
     def __init__(self, zoo: QuickZoo, order: WorkerOrder) -> None:
         self._zoo, self._parents = zoo, order.parents
@@ -119,21 +117,6 @@ class QuickWorker:
         """Scores a recipe on the search items, or on a part of each task's."""
         found = zip(self.ready.goals, self._zoo.answers(recipe, self._parents), strict=True)
         return [_score(goal, bits, part or (0, len(bits))) for goal, bits in found], Seconds(0, 0)
-
-    def mine(self, recipe: Recipe, tasks: Sequence[str], wanted: Wanted) -> Preferences:
-        """Not supported."""
-        raise NotImplementedError
-
-    def forget(self, digests: Sequence[str]) -> None:
-        """Does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Does nothing: the zoo outlives its workers."""
 
 
 def _score(goal: Goal, bits: Bits, part: Part) -> TaskScore:

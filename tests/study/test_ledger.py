@@ -1,8 +1,6 @@
 """The ledger's tables: items come back as they were committed, and databases of earlier versions are kept."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,18 +39,6 @@ TYPES = {
     "sqlite": {"serial": "integer", "time": "datetime"},
     "postgresql": {"serial": "serial", "time": "timestamp with time zone"},
 }
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/study.db" if sqlite else request.getfixturevalue("postgres")
-    database = Database(url)
-    yield database
-    if not sqlite:
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql(f"drop table {', '.join(tables(database))} cascade")
-    database.engine.dispose()
 
 
 def tables(database: Database) -> set[str]:

@@ -1,28 +1,12 @@
 """The table of mutants: written once, read back as it was."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
-import sqlalchemy as sa
 
 from recipesearch.study.mutants import Mutant, Mutants
 from recipesearch.study.storage import Database
 
 RECORD = {"changes": [{"name": "sum", "p": 0.01, "gain": 0.25}], "trained": {"kl": None}, "words": "größer"}
 MUTANT = Mutant("key", "study", 7, "source", "digest", True, "better: sum", RECORD)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/study.db" if sqlite else request.getfixturevalue("postgres")
-    database = Database(url)
-    yield database
-    with database.engine.begin() as connection:
-        connection.execute(sa.text("drop table recipesearch_mutants"))
-    database.engine.dispose()
 
 
 def test_a_mutant_is_read_back_as_it_was_and_a_decision_stands(database: Database) -> None:
