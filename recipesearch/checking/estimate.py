@@ -12,8 +12,8 @@ from ..parents.tokenizer_files import Settled
 from ..space.kinds import Space
 from .preflight import Preflight
 
-# Rows and their indexes, measured on the demo's database. An item takes half a byte if its metrics are right or
-# wrong, and up to ten for log-likelihoods, which do not compress.
+# Rows and their indexes, measured on the demo's database. An item takes half a byte if it is right or wrong,
+# and up to ten bytes for a log-likelihood, which does not compress.
 _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 10
 
 
