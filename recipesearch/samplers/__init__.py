@@ -11,5 +11,6 @@ gaussian_process.py  the model of one objective
 moves.py             candidates: steps from good merges, and random points
 improvement.py       what a candidate is expected to add
 posterior.py         the posterior of scored recipes
+marks.py             the attributes of a trial that samplers and studies share
 per_trial.py         a sampler that is rebuilt for each trial and avoids known recipes
 """

@@ -21,9 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from ..space.coordinates import Coordinates
 from .gaussian_process import BESIDE_LENGTHS, Observations, first_theta, fit
+from .marks import GAIN
 from .merge_model import MergeModel, Seen
 from .moves import Kind, Moves
-from .problem import GAIN, Problem
+from .problem import Problem
 
 Array = NDArray[np.float64]
 

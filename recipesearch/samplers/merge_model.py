@@ -16,6 +16,7 @@ from ..score import Measurement
 from ..space.coordinates import Coordinates
 from .gaussian_process import GaussianProcess, Kinds, Observations
 from .improvement import expected_gain, expected_volume, quantiles
+from .marks import RECIPE, SEED
 from .moves import features
 from .outcomes import Outcome, outcome
 from .problem import Problem, Scores, scalarized
@@ -57,14 +58,14 @@ class Seen:
         for other in study.get_trials(deepcopy=False):
             if (trial and other.number == trial.number) or not other.params:
                 continue
-            drawn += not problem.is_seed(other)
-            recipe = problem.recipe(other)
+            drawn += SEED not in other.user_attrs
+            recipe = other.user_attrs.get(RECIPE)
             if recipe is None or recipe in recipes:
                 continue
             recipes.add(recipe)
             found = problem.scores(other) if other.state == TrialState.COMPLETE else None
             if found is not None:
-                if problem.is_seed(other):
+                if SEED in other.user_attrs:
                     seeds.append(len(scored))
                 scored[recipe] = problem.point(other), found
             elif other.state == TrialState.RUNNING:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..plan import SearchPlan
 from .build import build, drop_from_generation
 from .fit import SAMPLERS, Genes
+from .marks import SEED
 from .problem import Problem
 
 _REDRAWS, _MUTATIONS = 10, 10
@@ -38,9 +39,8 @@ class PerTrialSampler(BaseSampler):
     """Wraps the Optuna sampler of a name, rebuilt with its own seed for each trial.
 
     ``start`` is the first mean of samplers that have one. If the study has scored seeds that are merges, the
-    best of them is the first mean instead. ``seed_mark`` is the user attribute that marks seeds. A genome
-    whose recipe was tried before is mutated in an active gene until it is new, a bounded number of times.
-    Samplers that draw around a mean first draw again.
+    best of them is the first mean instead. A genome whose recipe was tried before is mutated in an active
+    gene until it is new, a bounded number of times. Samplers that draw around a mean first draw again.
     """
 
     def __init__(
@@ -52,12 +52,11 @@ class PerTrialSampler(BaseSampler):
         known: Known | None = None,
         problem: Problem | None = None,
         *,
-        seed_mark: str = "seed",
         era: str = "era0",
     ) -> None:
         self._name, self._ability = sampler, SAMPLERS[sampler]
         self._search, self._genes, self._start = search, dict(genes), start
-        self._known, self._mark, self._era = known or Known(), seed_mark, era
+        self._known, self._era = known or Known(), era
         self._problem = problem
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -68,7 +67,7 @@ class PerTrialSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The inner sampler's genome, completed and new; {} for a seed if the sampler has no generations."""
-        if self._mark in trial.user_attrs and not self._ability.breeds:
+        if SEED in trial.user_attrs and not self._ability.breeds:
             return {}  # its genes are fixed, and the inner sampler did not draw them
         genome = self._draw_genome(study, trial, search_space, 0)
         redraws = _REDRAWS if self._ability.starts else 1
@@ -100,7 +99,7 @@ class PerTrialSampler(BaseSampler):
     ) -> dict[str, Any]:
         inner = self._build(study, trial.number, attempt)
         if self._ability.starts:
-            study = cast(Study, _Unseeded(study, self._mark))
+            study = cast(Study, _Unseeded(study))
         genome = inner.sample_relative(study, trial, genes)
         # NSGA-II draws nothing in its first generation, and later omits categorical genes that it mutates.
         for name, gene in genes.items():
@@ -147,7 +146,7 @@ class PerTrialSampler(BaseSampler):
         A parent alone is a corner of the space: most draws around it would be clipped back to the corner.
         """
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        seeds = [t for t in trials if self._mark in t.user_attrs and not self._is_corner(t.params)]
+        seeds = [t for t in trials if SEED in t.user_attrs and not self._is_corner(t.params)]
         best = max if study.direction == StudyDirection.MAXIMIZE else min
         return best(seeds, key=lambda trial: trial.value or 0.0).params if seeds else {}
 
@@ -170,8 +169,8 @@ class _Unseeded:
     A seed many standard deviations from the mean would inflate the covariance.
     """
 
-    def __init__(self, study: Study, mark: str) -> None:
-        self._study, self._mark = study, mark
+    def __init__(self, study: Study) -> None:
+        self._study = study
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -181,7 +180,7 @@ class _Unseeded:
         return self._without(self._study._get_trials(*arguments, **keywords))
 
     def _without(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if self._mark not in trial.user_attrs]
+        return [trial for trial in trials if SEED not in trial.user_attrs]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)

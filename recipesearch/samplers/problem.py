@@ -15,8 +15,6 @@ from ..plan import ScalarizePlan
 from ..score import Measurement
 from ..space.coordinates import Coordinates, CoordinateSystem
 
-GAIN = "expected_gain"  # a trial's user attribute (see study/results.py)
-
 Array = NDArray[np.float64]
 Scores = Sequence[Measurement]
 Known = Mapping[str, tuple[Coordinates, Scores]]
@@ -26,9 +24,7 @@ Known = Mapping[str, tuple[Coordinates, Scores]]
 class Problem:
     """The coordinates of a study's space, and its objectives.
 
-    - ``point``: the coordinates of a trial's genome; ``recipe``: the recipe's digest, None before all
-      genes are drawn.
-    - ``is_seed``: whether a trial is one of the recipes that the study starts from.
+    - ``point``: the coordinates of a trial's recipe.
     - ``signs``: for each objective -1 if it is maximised, else 1.
     - ``bounds``: for each objective the greatest loss within its bound, None without a bound.
     - ``scores``: a complete trial's measurements in the objectives' order.
@@ -38,8 +34,6 @@ class Problem:
 
     system: CoordinateSystem
     point: Callable[[FrozenTrial], Coordinates]
-    recipe: Callable[[FrozenTrial], str | None]
-    is_seed: Callable[[FrozenTrial], bool]
     signs: tuple[int, ...]
     bounds: Callable[[], Sequence[float | None]]
     scores: Callable[[FrozenTrial], Scores | None]

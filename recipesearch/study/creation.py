@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from ..errors import StudyError
 from ..plan import Plan
 from ..samplers.fit import SAMPLERS
+from ..samplers.marks import SEED
 from ..score import Goal
 from ..space.coordinates import CoordinateSystem
 from ..space.kinds import Space
@@ -20,7 +21,7 @@ from ..space.weights import WeightSpace
 from .identity import Identity, goals_of, require_same
 from .known import record
 from .ledger import Ledger
-from .results import IDENTITY, KNOWN, PLAN, SEED, stored_form
+from .results import IDENTITY, KNOWN, PLAN, stored_form
 
 
 def create_or_open(

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from .. import pareto
 from ..errors import PlanError, StudyError
 from ..plan import Plan, read_plan
+from ..samplers.marks import GAIN, RECIPE, SEED
 from ..samplers.posterior import Standing
-from ..samplers.problem import GAIN
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds
 from ..space.seeds import parent_label
 from .blocks import LAST_TABLES
@@ -26,8 +26,8 @@ from .ledger import Ledger
 from .standings import stored_posterior
 from .storage import Database
 
-# The user attributes that a study writes into Optuna, readable in any Optuna tool.
-RECIPE, SEED, CAUSE = "recipe", "seed", "cause"
+# User attributes, readable in any Optuna tool: of a trial, beside those in samplers/marks.py, and of the study.
+CAUSE = "cause"
 IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
 
 Values = tuple[Measurement, ...]

@@ -21,6 +21,7 @@ from ..plan import Plan, ScalarizePlan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.fit import SAMPLERS
+from ..samplers.marks import RECIPE, SEED
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.posterior import posterior
 from ..samplers.problem import scalarized
@@ -38,8 +39,6 @@ from .results import (
     HELD_OUT,
     IDENTITY,
     KNOWN,
-    RECIPE,
-    SEED,
     Results,
     conditions_of,
     read_results,
@@ -95,7 +94,6 @@ class Study:
             start(space),
             Known(self._is_repeat, space.active),
             self._problem,
-            seed_mark=SEED,
             **({"era": plan.era} if plan.era and plan.evolves else {}),
         )
 

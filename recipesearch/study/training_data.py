@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from ..plan import ScalarizePlan
+from ..samplers.marks import RECIPE
 from ..samplers.problem import Problem, Scores
 from ..score import Goal, Metrics
 from ..space.coordinates import Coordinates, CoordinateSystem
@@ -16,7 +17,6 @@ from ..space.weights import WeightSpace
 from .bounds import violation
 from .known import Record, restore
 from .ledger import Ledger
-from .results import RECIPE, SEED
 
 
 class TrainingData:
@@ -41,8 +41,6 @@ class TrainingData:
         return Problem(
             system=self.system,
             point=self._point,
-            recipe=lambda trial: trial.user_attrs.get(RECIPE),
-            is_seed=lambda trial: SEED in trial.user_attrs,
             signs=tuple(goal.sign for goal in self._goals),
             bounds=lambda: [_most(goal, [own[i] for own in parents]) for i, goal in enumerate(self._goals)],
             scores=self._of,

@@ -306,7 +306,7 @@ def test_without_a_recipe_within_the_bounds_any_is_a_gain() -> None:
     unused: Any = None
     problem = Problem(
         system,
-        *[unused] * 3,
+        unused,
         (-1, -1),
         lambda: [-0.9, None],
         *[unused] * 2,
@@ -407,7 +407,7 @@ def test_the_kind_that_was_tried_least_is_tried_again_at_growing_intervals() -> 
     moves = Moves(system, np.random.default_rng(0))
     points = [moves.corner(system.kinds[index]) for index in (0, 0, 1, 2, 2)]
     unused: Any = None
-    sampler = MergeGPSampler(Problem(system, *[unused] * 7), 0)
+    sampler = MergeGPSampler(Problem(system, *[unused] * 5), 0)
     forced = {drawn: sampler._forced(Seen([], points, [], [], [], [], 5, drawn)) for drawn in range(150)}
     steps = [drawn for drawn, kind in forced.items() if kind]
     gaps = [later - one for one, later in itertools.pairwise(steps)]
