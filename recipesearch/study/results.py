@@ -26,7 +26,7 @@ from .ledger import Ledger
 from .standings import stored_posterior
 from .storage import Database
 
-# User attributes, readable in any Optuna tool: of a trial, beside those in samplers/marks.py, and of the study.
+# User attributes, readable in any Optuna tool: of a trial (more in samplers/marks.py), and of the study.
 CAUSE = "cause"
 IDENTITY, PLAN, HELD_OUT, KNOWN = "identity", "plan", "held_out", "known"
 
