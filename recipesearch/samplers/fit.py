@@ -77,8 +77,8 @@ def choose(
     modelled = coordinates and objectives <= MOST_OBJECTIVES
     if search.items is not None and not (modelled and search.sampler in ("auto", "merge_gp")):
         raise PlanError(
-            "search.items needs the sampler merge_gp, which pools scores on few items, space.weights and at "
-            f"most {MOST_OBJECTIVES} objectives: remove search.items to score every recipe on all items"
+            "search.items needs the sampler merge_gp, a space of weights and at most "
+            f"{MOST_OBJECTIVES} objectives; remove search.items, and every recipe is scored on all items"
         )
     if search.sampler == "auto":
         if modelled:

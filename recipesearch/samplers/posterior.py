@@ -97,9 +97,9 @@ def _effects(model: MergeModel, problem: Problem, knee: Coordinates) -> dict[str
 def _contenders(means: Array, deviations: Array) -> NDArray[np.int64]:
     """The points that would be on the front of the means if they were better by two standard deviations."""
     front = means[pareto.front(means)]
-    hopes = means - _OPTIMISM * deviations
-    beaten = np.any(np.all(front[None] <= hopes[:, None], axis=2), axis=1)
-    lag = (hopes[:, None] - front[None]).max(axis=2).min(axis=1)
+    at_best = means - _OPTIMISM * deviations
+    beaten = np.any(np.all(front[None] <= at_best[:, None], axis=2), axis=1)
+    lag = (at_best[:, None] - front[None]).max(axis=2).min(axis=1)
     order = np.argsort(np.where(beaten, np.inf, lag), kind="stable")
     return order[: min(_MOST, int((~beaten).sum()))]
 
