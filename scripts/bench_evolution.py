@@ -1,6 +1,7 @@
 """The loop over eras against what the same compute buys elsewhere, on the zoo.
 
     python scripts/bench_evolution.py FOLDER [--zoos 0 1 2] [--eras 10] [--trials 30] [--items 1000]
+        [--sampler auto] [--arms NAME ...]
 
 Parents math and lang; addition and reading in language B; preference items from the train split. Arms of
 the loop: a lax gate; a strict gate; no population control (nor immigrants, mates and random elites); SFT
@@ -23,6 +24,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -141,7 +143,7 @@ class Bench:
             "objectives": objectives(str(self._tasks / f"{t}_search.yaml") for t in TASKS),
             "held_out": [str(self._tasks / f"{t}_held_out.yaml") for t in TASKS],
             "preference": [f"{t}_preference.yaml" for t in TASKS],
-            "search": {"sampler": "nsga2", "population": 10, "trials": trials, "seed": self._zoo},
+            "search": {"sampler": self._arguments.sampler, "trials": trials, "seed": self._zoo},
             "engine": {**ENGINE, "batch_size": 600},
             "mutation": {"samples": 2, **mutation},
         }
@@ -303,25 +305,36 @@ def main() -> None:
     parser.add_argument("--eras", type=int, default=10)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--sampler", default="auto")
+    parser.add_argument("--arms", nargs="+", default=None, help="the first loop, and only these arms")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("recipesearch").setLevel(logging.ERROR)
-    found = [_all_arms(Bench(arguments.folder, zoo, arguments)) for zoo in arguments.zoos]
+    found = [_measured(Bench(arguments.folder, zoo, arguments), arguments.arms) for zoo in arguments.zoos]
     _print_arms(found)
-    for loop in LOOPS:
+    for loop in [arm for arm in found[0] if arm in LOOPS]:
         _print_eras(loop, [arms[loop]["eras"] for arms in found])
 
 
-def _all_arms(bench: Bench) -> dict[str, dict[str, Any]]:
-    arms = {loop: bench.measure(loop, lambda loop=loop: bench.loop(loop)) for loop in LOOPS}  # type: ignore[misc]
-    passes = arms["loop"]["passes"]
-    arms["search alone"] = bench.measure("search alone", lambda: bench.search(passes))
+def _measured(bench: Bench, wanted: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """The figures of the first loop, and of all other arms or the wanted ones."""
+    arms = {"loop": bench.measure("loop", lambda: bench.loop("loop"))}
+    for arm, work in _others(bench, arms["loop"]["passes"]).items():
+        if wanted is None or arm in wanted:
+            arms[arm] = bench.measure(arm, work)
+    return arms
+
+
+def _others(bench: Bench, passes: int) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The arms beside the first loop, which spends ``passes``."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        name: partial(bench.loop, name) for name in LOOPS if name != "loop"
+    }
+    found["search alone"] = partial(bench.search, passes)
     for start in ("best parent", "average"):
         for kind, settings in (("DPO", {}), ("SFT", SFT)):
-            arm = f"{kind} of the {start}"
-            arms[arm] = bench.measure(arm, lambda s=start, k=settings: bench.tune(passes, s, k))  # type: ignore[misc]
-    arms["ensemble"] = bench.measure("ensemble", bench.ensemble)
-    return arms
+            found[f"{kind} of the {start}"] = partial(bench.tune, passes, start, settings)
+    return {**found, "ensemble": bench.ensemble}
 
 
 def _print_arms(found: Sequence[Mapping[str, Any]]) -> None:

@@ -3,13 +3,14 @@
     python scripts/bench_search.py FOLDER [--spaces demo base six] [--samplers random nsga2 tpe gp]
         [--zoos 0 1 2 3] [--seeds 0 1] [--trials 150] [--items 150] [--part 50] [--value mean]
 
-Runs every study that FOLDER lacks, in this process, then prints a table for each space. Objectives are
-addition and reading in language B, ITEMS search items each; with ``--value mean`` one number, their mean.
+Runs every study that FOLDER lacks, in this process, then prints a table for each space of landscapes.py.
+Objectives are exact match on the landscape's tasks, ITEMS search items each; with ``--value mean`` one
+number, the mean of two.
 With ``--part`` a recipe is scored on that many items of each task (search.items). Quality, by the number of
-recipes: the hypervolume from (0, 0) of the measured front's values on 300 held-out items of each task (one
-number: the held-out mean of the recipe with the best measured mean), so no quality is a winner's luck. Each
-cell: mean ± one standard error over zoos and search seeds, and how often the sampler beats random sampling on
-the same zoo and search seed.
+recipes: the hypervolume, above 0 or a task's bound, of the measured front's values on 300 held-out items of
+each task (one number: the held-out mean of the recipe with the best measured mean), so no quality is a
+winner's luck. Each cell: mean ± one standard error over zoos and search seeds, and how often the sampler
+beats random sampling on the same zoo and search seed.
 """
 
 from __future__ import annotations
@@ -27,34 +28,22 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from landscapes import LANDSCAPES
 from markdown_tables import table_head, table_row
 from numpy.typing import NDArray
 from peers import Parents, evolve, mergenetic
 from quick_worker import QuickWorker, QuickZoo
-from zoo_studies import ENGINE, TASKS
 
 from recipesearch import pareto
 from recipesearch.checking.preflight import preflight
 from recipesearch.errors import SpaceUsedUp
+from recipesearch.files import cache_dir
 from recipesearch.plan import Plan, read_plan
 from recipesearch.recipe import Parent, Recipe
 from recipesearch.search.run import run
 from recipesearch.study.results import open_results
 from recipesearch.study.storage import Database
 
-GROUPS = {"layer_groups": 4, "own": ["embed", "head"]}
-SIX = ["task_arithmetic", "ties", "dare_ties", "breadcrumbs", "linear", "slerp"]
-SPACES: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "demo": (("math", "lang"), {"methods": ["linear", "slerp"], **GROUPS}),
-    "base": (
-        ("base", "math", "lang"),
-        {"methods": ["linear", "slerp", "task_arithmetic", "ties"], **GROUPS},
-    ),
-    "six": (("base", "math", "lang"), {"methods": SIX, "parents": "subset", "layer_groups": 4}),
-    "linear": (("math", "lang"), {"methods": ["linear"], **GROUPS}),
-    "arithmetic": (("base", "math", "lang"), {"methods": ["task_arithmetic"], **GROUPS}),
-    "layers": (("math", "lang"), {"depth": [3, 6], "repeats": 2}),
-}
 PEERS = {"evolve": evolve, "mergenetic": mergenetic}
 PEER_METHODS = {
     "demo": "linear",
@@ -104,12 +93,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    zoos: dict[int, QuickZoo] = {}
+    zoos: dict[Any, QuickZoo] = {}
     for cell in _cells(arguments):
         if not _file(arguments.folder, cell).exists():
-            if cell.zoo not in zoos:
-                zoos[cell.zoo] = QuickZoo(cell.zoo, cell.items)
-            _file(arguments.folder, cell).write_text(json.dumps(_measure(cell, zoos[cell.zoo])))
+            key = cell.zoo, LANDSCAPES[cell.space].tasks
+            if key not in zoos:
+                zoos[key] = QuickZoo(cell.zoo, cell.items, key[1])
+            _file(arguments.folder, cell).write_text(json.dumps(_measure(cell, zoos[key])))
     for space in arguments.spaces:
         _print(space, [cell for cell in _cells(arguments) if cell.space == space], arguments.folder)
 
@@ -179,20 +169,35 @@ def _peer(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Score
 def _quality(cell: Cell, scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo) -> float:
     """The held-out quality of what these recipes measured."""
     if cell.value == "front":
-        return front_volume(scored, parents, zoo)
+        return front_volume(scored, parents, zoo, _floors(cell))
     best, _ = max(scored, key=lambda one: float(np.mean(one[1])))
     return float(_held_out(zoo, [best], parents).mean())
 
 
-def front_volume(scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo) -> float:
-    """The held-out hypervolume of the measured front of these recipes."""
-    front = np.flatnonzero(pareto.front(-np.array([values for _, values in scored])))
-    return held_out_volume(zoo, [scored[index][0] for index in front], parents)
+def _floors(cell: Cell) -> NDArray[np.float64]:
+    """The least value of each objective: its bound, or 0."""
+    landscape = LANDSCAPES[cell.space]
+    return np.array([landscape.floors.get(task, 0.0) for task in landscape.tasks])
 
 
-def held_out_volume(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent]) -> float:
-    """The hypervolume of recipes on held-out items, from (0, 0)."""
-    return pareto.hypervolume(-_held_out(zoo, recipes, parents), np.zeros(2))
+def front_volume(
+    scored: Sequence[Scored], parents: Sequence[Parent], zoo: QuickZoo, floors: Any = 0.0
+) -> float:
+    """The held-out hypervolume of the measured front of the recipes that measured at least ``floors``."""
+    values = np.array([found for _, found in scored])
+    within = np.flatnonzero((values >= floors).all(axis=1))
+    front = within[pareto.front(-values[within])]
+    return held_out_volume(zoo, [scored[index][0] for index in front], parents, floors)
+
+
+def held_out_volume(
+    zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent], floors: Any = 0.0
+) -> float:
+    """The hypervolume of recipes on held-out items above ``floors``, as a share of the largest possible."""
+    if not recipes:
+        return 0.0
+    floors = np.broadcast_to(floors, len(zoo.tasks))
+    return pareto.hypervolume(-_held_out(zoo, recipes, parents), -floors) / float(np.prod(1 - floors))
 
 
 def _held_out(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent]) -> NDArray[np.float64]:
@@ -202,25 +207,14 @@ def _held_out(zoo: QuickZoo, recipes: Sequence[Recipe], parents: Sequence[Parent
 
 def study_plan(cell: Cell, folder: Path) -> Plan:
     """The plan of a cell's study, in a folder."""
-    parents, space = SPACES[cell.space]
     sampler = "random" if cell.sampler in PEERS else cell.sampler
     search: dict[str, Any] = {"sampler": sampler, "trials": cell.trials, "seed": cell.seed}
     if cell.value == "mean":
         search["scalarize"] = [0.5, 0.5]
     if cell.part:
         search["items"] = cell.part
-    document = {
-        "name": "bench",
-        "parents": {name: f"zoo@{cell.zoo}:{name}" for name in parents},
-        "base": "base" if "base" in parents else None,
-        "space": {"layers" if cell.space == "layers" else "weights": space},
-        "objectives": [
-            {"task": f"zoo@{cell.zoo}:tasks/{task}_search.yaml", "metric": "exact_match"} for task in TASKS
-        ],
-        "search": search,
-        "engine": ENGINE,
-        "storage": f"sqlite:///{folder / 'study.db'}",
-    }
+    document = LANDSCAPES[cell.space].document(cell.zoo, folder, cache_dir() / "specialists")
+    document |= {"search": search, "storage": f"sqlite:///{folder / 'study.db'}"}
     return read_plan(document, folder, "bench")
 
 

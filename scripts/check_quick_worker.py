@@ -2,7 +2,7 @@
 
     python scripts/check_quick_worker.py [--recipes 12] [--zoos 0 1]
 
-Scores the seeds and random genomes of each space of bench_search.py on all search items, by lm-eval's
+Scores the seeds and random genomes of each space of landscapes.py on all search items, by lm-eval's
 generation in a Worker and by one forward pass. Ends with exit code 1 if any item differs.
 """
 
@@ -18,7 +18,8 @@ from typing import Any
 
 import optuna
 import torch
-from bench_search import SPACES, Cell, study_plan
+from bench_search import Cell, study_plan
+from landscapes import LANDSCAPES
 from quick_worker import QuickZoo
 
 from recipesearch.checking.preflight import Preflight, preflight
@@ -41,8 +42,9 @@ def main() -> None:
     torch.set_num_threads(1)
     differing = 0
     for zoo in arguments.zoos:
-        for space in SPACES:
-            differing += _compare(space, QuickZoo(zoo, ITEMS), zoo, arguments.recipes)
+        for space, landscape in LANDSCAPES.items():
+            quick = QuickZoo(zoo, ITEMS, landscape.tasks)
+            differing += _compare(space, quick, zoo, arguments.recipes)
     sys.exit(bool(differing))
 
 

@@ -9,7 +9,7 @@ check_quick_worker.py compares the two item by item.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,40 +28,50 @@ from recipesearch.workers.order import Ready, WorkerOrder
 from recipesearch.zoo import build_zoo
 
 HELD_OUT = 300  # items of each held-out task
+# Halves of a task: the whole task and the kinds of questions.
+HALVES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "order_b": ("reading_b", ("max", "min")),
+    "lookup_b": ("reading_b", ("su", "tr")),
+}
 _ANSWER = 3  # tokens of an answer: two characters and the end
 Bits = NDArray[np.bool_]
 
 
 class QuickZoo:
-    """One zoo's models and items. ``items``: of each search task, its first ones.
+    """One zoo's models and items. ``items``: at most so many of each search task, the first ones.
 
     Answers are kept by recipe, so that a repeat in another search costs nothing.
     """
 
-    def __init__(self, seed: int, items: int) -> None:
-        self.folder, self.items = build_zoo(seed), items
+    def __init__(self, seed: int, items: int, tasks: Sequence[str] = TASKS) -> None:
+        self.folder, self.items, self.tasks = build_zoo(seed), items, tuple(tasks)
         self._base = str(self.folder / "base")
         self._tokenizer = AutoTokenizer.from_pretrained(self._base)
         self._models: dict[int, LlamaForCausalLM] = {}
         self._mergers: dict[tuple[Parent, ...], Merger] = {}
         self._known: dict[tuple[str, bool], list[Bits]] = {}
-        self._rows = {held: [self._read(task, held) for task in TASKS] for held in (False, True)}
+        self._rows = {held: [self._read(task, held) for task in tasks] for held in (False, True)}
 
     def answers(self, recipe: Recipe, parents: Sequence[Parent], held_out: bool = False) -> list[Bits]:
         """For each task, whether each item is answered rightly."""
         key = (recipe.digest, held_out)
         if key not in self._known:
             model, rows = self._merged(recipe, tuple(parents)), self._rows[held_out]
-            self._known[key] = np.split(_right(model, torch.cat(rows)), [len(rows[0])])
+            ends = np.cumsum([len(row) for row in rows])[:-1]
+            self._known[key] = np.split(_right(model, torch.cat(rows)), ends)
         return self._known[key]
 
     def values(self, recipe: Recipe, parents: Sequence[Parent], part: int = 0) -> list[float]:
         """The share of right answers on each task: of the first ``part`` items in their order, or of all."""
         found = []
-        for task, bits in zip(TASKS, self.answers(recipe, parents), strict=True):
+        for task, bits in zip(self.tasks, self.answers(recipe, parents), strict=True):
             places = item_order(self.task_hash(task), len(bits))[: part or None]
             found.append(float(bits[places].mean()))
         return found
+
+    def count(self, task: str) -> int:
+        """The number of search items of a task."""
+        return len(self._rows[False][self.tasks.index(task)])
 
     def task_hash(self, task: str) -> str:
         """The hash of a task in the ledger."""
@@ -85,8 +95,10 @@ class QuickZoo:
         return self._models[layers]
 
     def _read(self, task: str, held_out: bool) -> torch.Tensor:
-        file = self.folder / "tasks" / f"{task}_{'held_out' if held_out else 'search'}.jsonl"
+        whole, kinds = HALVES.get(task, (task, ()))
+        file = self.folder / "tasks" / f"{whole}_{'held_out' if held_out else 'search'}.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row for row in rows if not kinds or row["kind"] in kinds]
         texts = [row["prompt"] + row["answer"] + "$" for row in rows]
         count = HELD_OUT if held_out else self.items
         return torch.tensor(self._tokenizer(texts[:count], add_special_tokens=False)["input_ids"])
@@ -99,15 +111,15 @@ def _right(model: LlamaForCausalLM, rows: torch.Tensor) -> Bits:
 
 
 class QuickWorker(InstantWorker):
-    """Scores recipes over one zoo instead of by a formula. The goals are exact match on TASKS, in order."""
+    """Scores recipes over one zoo instead of by a formula. The goals are exact match on the zoo's tasks."""
 
     def __init__(self, zoo: QuickZoo, order: WorkerOrder) -> None:
         self._zoo, self._parents = zoo, order.parents
         engine = order.engine
         conditions = Conditions("quick", "cpu", 1, engine.batch_size, torch.__version__, engine.dtype, False)
-        tasks = zip(order.goals, TASKS, strict=True)
         goals = tuple(
-            replace(goal, hash=zoo.task_hash(task), items=zoo.items, pooled=True) for goal, task in tasks
+            replace(goal, hash=zoo.task_hash(task), items=zoo.count(task), pooled=True)
+            for goal, task in zip(order.goals, zoo.tasks, strict=True)
         )
         self.ready = Ready(conditions, goals, ())
 

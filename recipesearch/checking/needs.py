@@ -9,8 +9,14 @@ from typing import Any
 from ..engines.opening import require_runnable
 from ..errors import StudyError
 from ..plan import Plan
+from ..samplers.fit import SAMPLERS
 from ..scoring.goals import load_goals, load_unseen
 from ..scoring.preferences import require_minable
+from ..space.coordinates import CoordinateSystem
+from ..space.projection import Projection
+from ..space.weights import WeightSpace
+from ..study import known
+from ..study.blocks import LAST_TABLES
 from ..study.chain import begun
 from ..study.storage import Database
 from .estimate import estimate
@@ -46,7 +52,24 @@ def _needs(checked: Preflight, database: Database) -> dict[str, Any]:
     items = {task.hash: min(task.items, plan.search.items or task.items) for task in tasks}
     data = estimate(checked, sum(items.values()))
     _require_disk(database, data["database_bytes"])
+    if SAMPLERS[checked.choice.sampler].coordinates and not begun(database, plan):
+        data["known_recipes"] = _known(checked, database, list(items))
     return data
+
+
+def _known(checked: Preflight, database: Database, tasks: Sequence[str]) -> dict[str, int]:
+    """The recipes in the database that a new study learns from, by the engine that scored the recipes.
+
+    The study uses those of its own engine, which is not started here.
+    """
+    assert isinstance(checked.space, WeightSpace), "checked by samplers.fit"
+    try:
+        database.require_studies(LAST_TABLES)
+    except StudyError:  # there is no database yet
+        return {}
+    engine = checked.plan.engine
+    projection = Projection(CoordinateSystem(checked.space))
+    return known.count(database, projection, tasks, engine.dtype, engine.chat_template)
 
 
 def _require_disk(database: Database, needed: int) -> None:

@@ -18,7 +18,8 @@ from ..samplers.problem import Known
 from ..score import Goal, Measurement
 from ..space.coordinates import Coordinates
 from ..space.projection import Projection
-from .ledger import Ledger
+from .ledger import Ledger, scored_by, texts
+from .storage import Database
 
 # By recipe digest, for each objective: value, standard error, items.
 Record = Mapping[str, Sequence[Sequence[float | int | None]]]
@@ -32,7 +33,7 @@ def record(ledger: Ledger, projection: Projection, goals: Sequence[Goal]) -> Rec
         for digest, metrics in ledger.all_metrics(tasks).items()
         if tasks <= metrics.keys()
     }
-    digests = [digest for digest, _ in _recipes(ledger, projection, list(scores))]
+    digests = [digest for digest, _ in _recipes(ledger.database, projection, list(scores))]
     losses = np.array([[g.sign * m.value for g, m in zip(goals, scores[d], strict=True)] for d in digests])
     kept = most_telling(losses) if len(digests) else []
     return {digests[i]: [[m.value, m.stderr, m.items] for m in scores[digests[i]]] for i in kept}
@@ -44,16 +45,25 @@ def restore(ledger: Ledger, projection: Projection, recorded: Record) -> Known:
         return {}
     return {
         digest: (point, [Measurement(*values) for values in recorded[digest]])  # type: ignore[arg-type]
-        for digest, point in _recipes(ledger, projection, list(recorded))
+        for digest, point in _recipes(ledger.database, projection, list(recorded))
     }
 
 
+def count(
+    database: Database, projection: Projection, tasks: Sequence[str], dtype: str, chat_template: bool
+) -> dict[str, int]:
+    """The number of recipes with scores on these tasks that have coordinates, by the engine that scored."""
+    found = scored_by(database, tasks, dtype, chat_template).items()
+    counts = {engine: len(list(_recipes(database, projection, recipes))) for engine, recipes in found}
+    return {engine: recipes for engine, recipes in counts.items() if recipes}
+
+
 def _recipes(
-    ledger: Ledger, projection: Projection, digests: Sequence[str]
+    database: Database, projection: Projection, digests: Sequence[str]
 ) -> Iterator[tuple[str, Coordinates]]:
     """The recipes that have coordinates, in the order of their digests."""
     by_reference = {parent.reference: parent for parent in projection.parents}
-    for digest, text in ledger.yamls(digests):
+    for digest, text in texts(database, digests):
         recipe = _read(text, by_reference)
         # Another digest: the reference names other content by now.
         point = projection.of(recipe) if recipe and recipe.digest == digest else None

@@ -168,15 +168,6 @@ class Ledger:
         with self._engine.connect() as connection:
             return connection.scalar(sa.select(_RECIPES.c.yaml).filter_by(digest=recipe))
 
-    def yamls(self, recipes: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """The digests and mergekit YAML of these recipes, in the order of their digests."""
-        wanted = set(recipes)
-        query = sa.select(_RECIPES.c.digest, _RECIPES.c.yaml).order_by(_RECIPES.c.digest)
-        with self._engine.connect() as connection:
-            for digest, text in connection.execute(query):
-                if digest in wanted:
-                    yield digest, text
-
     def _mine(self, query: sa.Select[Any], tasks: Iterable[str]) -> sa.Select[Any]:
         conditions = self._conditions
         return query.where(
@@ -185,6 +176,35 @@ class Ledger:
             _SCORES.c.dtype == conditions.dtype,
             _SCORES.c.chat_template == conditions.chat_template,
         )
+
+
+def texts(database: Database, recipes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The digests and mergekit YAML of these recipes, in the order of their digests."""
+    wanted = set(recipes)
+    query = sa.select(_RECIPES.c.digest, _RECIPES.c.yaml).order_by(_RECIPES.c.digest)
+    with database.engine.connect() as connection:
+        for digest, text in connection.execute(query):
+            if digest in wanted:
+                yield digest, text
+
+
+def scored_by(
+    database: Database, tasks: Iterable[str], dtype: str, chat_template: bool
+) -> dict[str, list[str]]:
+    """The recipes with scores on all ``tasks``, by the engine that scored the recipes."""
+    wanted = set(tasks)
+    query = (
+        sa.select(_SCORES.c.engine, _SCORES.c.recipe)
+        .where(_SCORES.c.task.in_(wanted))
+        .where(_SCORES.c.dtype == dtype, _SCORES.c.chat_template == chat_template)
+        .group_by(_SCORES.c.engine, _SCORES.c.recipe)
+        .having(sa.func.count(_SCORES.c.task.distinct()) == len(wanted))
+    )
+    found: dict[str, list[str]] = {}
+    with database.engine.connect() as connection:
+        for engine, recipe in connection.execute(query):
+            found.setdefault(engine, []).append(recipe)
+    return found
 
 
 def _pooled(metrics: Metrics, items: Mapping[str, Mapping[str, Any]]) -> Metrics:

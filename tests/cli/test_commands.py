@@ -44,6 +44,8 @@ def test_init_check_run_on_the_template(command: Command, tmp_path: Path) -> Non
     small = ["--set", "search.trials=2", "--set", "held_out=[]", "--set", "engine.threads=1"]
     front = json.loads(command("run", target, *small, "--json").out)
     assert front
+    another = json.loads(command("check", target, *small, "--set", "name=another", "--json").out)
+    assert list(another["known_recipes"].values()) == [2], "a new study learns from the first one's scores"
 
 
 def test_check_says_which_sampler_auto_takes_and_why(command: Command, make_plan: MakePlan) -> None:

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
+from recipesearch.checking.preflight import preflight
 from recipesearch.plan import Plan
 from recipesearch.search import run as search
+from recipesearch.space.coordinates import CoordinateSystem
+from recipesearch.space.projection import Projection
+from recipesearch.space.weights import WeightSpace
+from recipesearch.study.identity import goals_of
+from recipesearch.study.known import count
 from recipesearch.study.results import KNOWN, Results
 from recipesearch.study.storage import Database
 from recipesearch.workers.instant import InstantWorker
@@ -74,3 +80,14 @@ def test_other_samplers_record_nothing(make_paper_plan: MakePlan) -> None:
 
     study = optuna.load_study(study_name=plan.name, storage=Database(plan.storage_url).storage)
     assert KNOWN not in study.user_attrs
+
+
+def test_the_recipes_that_a_new_study_would_learn_from_are_counted(make_paper_plan: MakePlan) -> None:
+    first = run_here(make_paper_plan("first", search=SEARCH, storage=SHARED, space=OTHER_SPACE))
+    plan = make_paper_plan("second", search=SEARCH, storage=SHARED)
+    space = preflight(plan).space
+    assert isinstance(space, WeightSpace)
+    projection, tasks = Projection(CoordinateSystem(space)), [goal.hash for goal in goals_of(first.identity)]
+    assert list(count(first.database, projection, tasks, "float32", False).values()) == [len(first.scored)]
+    assert count(first.database, projection, [*tasks, "another"], "float32", False) == {}
+    assert count(first.database, projection, tasks, "bfloat16", False) == {}
