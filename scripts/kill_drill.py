@@ -190,7 +190,7 @@ def _rows(plan: Path) -> dict[str, object]:
 
 
 def _score_rows(results: Results) -> dict[str, object]:
-    with results.ledger._engine.connect() as connection:
+    with results.ledger.database.engine.connect() as connection:
         rows = connection.execute(sa.text("select * from recipesearch_scores order by id")).all()
     return {"|".join(map(str, row[1:6])): tuple(map(str, row)) for row in rows}
 
@@ -209,7 +209,7 @@ def _judge(
     arguments: argparse.Namespace,
 ) -> dict[str, bool]:
     final = _score_rows(killed[0])  # of all eras: one database, one ledger
-    with killed[0].ledger._engine.connect() as connection:
+    with killed[0].ledger.database.engine.connect() as connection:
         rows, keys, items = (connection.scalar(sa.text(query)) for query in _COUNTS)
     verdicts = {
         f"one ledger row per key: {rows} rows, {keys} keys, {items} items": rows == keys

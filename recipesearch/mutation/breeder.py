@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -17,11 +17,14 @@ from ..parents.identify import adapted
 from ..plan import MutationPlan, Plan
 from ..recipe import Parent, Recipe, Slice, Source
 from ..recipe.mergekit_yaml import to_yaml
+from ..score import Seconds, TaskScore
 from ..scoring.preferences import Preferences, Wanted, items_digest
 from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants
 from ..study.storage import Database
 from ..workers.order import OpenWorker, Scoring, WorkerOrder
+from ..workers.slots import slots
+from ..workers.worker_pool import WorkerPool
 from .gate import Answers, Verdict, judge
 from .training_order import LINEAGE, Trained, TrainingOrder, mutant_key
 
@@ -143,13 +146,16 @@ class Breeder:
         return self._plan.bred / mutation.key
 
     def _judge(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> None:
-        """Scores mutants and sources in one worker, and writes each decision to the database."""
+        """Scores mutants and sources, and writes each decision to the database."""
         order = self._gate_order(waiting, parents)
-        with self.means.open_worker(order) as worker:
-            scored = _Scored(worker, Ledger(self.means.database, worker.ready.conditions), order.engine.dtype)
-            for mutation in waiting:
-                verdict = self._verdict(mutation, parents[mutation.key], scored)
-                self.mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
+        pairs = [(m.elite.parent, parents[m.key]) for m in waiting]
+        with WorkerPool(self.means.open_worker, slots(order)) as pool:
+            ledger = Ledger(self.means.database, pool.ready.conditions)
+            scored = _Scored(pool, ledger, order.engine.dtype, {})
+            scored.score([parent for pair in pairs for parent in pair])
+        for mutation in waiting:
+            verdict = self._verdict(mutation, parents[mutation.key], scored)
+            self.mutants.add(self._mutant(mutation, parents[mutation.key], verdict))
 
     def _gate_order(self, waiting: Sequence[Mutation], parents: Mapping[str, Parent]) -> WorkerOrder:
         """The order for a worker over the mutants and their sources, with the gate's goals."""
@@ -191,33 +197,53 @@ def recipes_of(parent: Parent, dtype: str) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """The scores of unmerged parents: from the ledger, otherwise from the worker."""
+    """The scores of unmerged parents: from the ledger, otherwise from the workers.
 
-    worker: Scoring
+    ``failures`` are the parents that could not be scored, by digest.
+    """
+
+    pool: WorkerPool
     ledger: Ledger
     dtype: str
+    failures: dict[str, TrialFailed]
+
+    def score(self, parents: Sequence[Parent]) -> None:
+        """Scores each parent that has no scores in the ledger, once."""
+        unknown = {parent.digest: parent for parent in parents if self._known(parent) is None}
+        jobs = ((parent, partial(_alone, parent, self.dtype)) for parent in unknown.values())
+        for parent, done in self.pool.stream(lambda: next(jobs, None)):
+            alone = recipes_of(parent, self.dtype)[-1]
+            try:
+                self.ledger.commit(alone.digest, to_yaml(alone, lambda p: p.reference, {}), *done.result())
+            except TrialFailed as failure:
+                self.failures[parent.digest] = failure
 
     def digest(self, parent: Parent) -> str:
-        """The digest of a recipe that equals the parent and has scores in the ledger, if needed new ones.
+        """The digest of a recipe that equals the parent and has scores in the ledger.
 
-        Raises TrialFailed if the recipe cannot be scored.
+        Raises TrialFailed if the parent could not be scored.
         """
-        recipes = recipes_of(parent, self.dtype)
-        for recipe in recipes:
-            if self.ledger.covers(recipe.digest, self.worker.ready.goals):
-                return recipe.digest
-        alone = recipes[-1]
-        text = to_yaml(alone, lambda p: p.reference, {})
-        self.ledger.commit(alone.digest, text, *self.worker.score(alone))
-        return alone.digest
+        if parent.digest in self.failures:
+            raise self.failures[parent.digest]
+        known = self._known(parent)
+        assert known is not None, "score comes first"
+        return known
+
+    def _known(self, parent: Parent) -> str | None:
+        recipes = (recipe.digest for recipe in recipes_of(parent, self.dtype))
+        return next((one for one in recipes if self.ledger.covers(one, self.pool.ready.goals)), None)
 
     def answers(self, before: str, after: str) -> list[Answers]:
         """Two recipes' answers for every goal, before and after the mutation."""
-        digests, goals = (before, after), self.worker.ready.goals
-        metrics = [self.ledger.metrics(digest, self.worker.ready.tasks) for digest in digests]
+        digests, goals = (before, after), self.pool.ready.goals
+        metrics = [self.ledger.metrics(digest, self.pool.ready.tasks) for digest in digests]
         found = []
         for goal in goals:
             one, other = (self.ledger.items(digest, goal.hash) for digest in digests)
             values = (goal.of(metrics[0]).value, goal.of(metrics[1]).value)
             found.append(Answers(goal, values, (one, other)))
         return found
+
+
+def _alone(parent: Parent, dtype: str, worker: Scoring) -> tuple[list[TaskScore], Seconds]:
+    return worker.score(recipes_of(parent, dtype)[-1])

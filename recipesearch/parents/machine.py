@@ -1,4 +1,7 @@
-"""The memory that this machine has left, on CPUs and GPUs. Light: reads /proc, cgroups and nvidia-smi."""
+"""What this machine has: GPUs, cores, and the memory left on CPUs and GPUs.
+
+Light: reads /proc, cgroups and nvidia-smi.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,17 @@ def resolved(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if _free_on_gpus() else "cpu"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count, visible = len(_free_on_gpus()), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(place) for place in range(count)]
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _left_on_gpus(ranks: int) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import RefusedInput
 from ..plan import EnginePlan, Plan
 from .headers import Checkpoint
-from .machine import available, resolved
+from .machine import available, cores, resolved, visible_gpus
 
 _GIB = 1 << 30
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -55,24 +55,51 @@ def require_memory(
     """
     needed = need(checkpoints, engine, live, places)
     device = resolved(engine.device)
-    parents = needed.parents - (needed.mapped if device == "cpu" else 0)
-    required = parents + needed.model + needed.cache
+    # The workers of a machine without GPUs share its memory; mapped files are there once.
+    sharing = workers_here(engine) if device == "cpu" else 1
+    parents = sharing * (needed.parents - (needed.mapped if device == "cpu" else 0))
+    model, cache = sharing * needed.model, sharing * needed.cache
+    required = parents + model + cache
     room = available(device, _ranks(engine))
     if room is None or required <= room:
         return needed
     steps = {
+        "fewer engine.workers": sharing > 1,
         "fewer parents": parents > 0,
         "a smaller mutation.pool": device == "cuda" and places > len(checkpoints),
         "the engine.dtype that the parents are stored in": device == "cpu" and parents > 0,
         "a smaller engine.dtype": device == "cuda" and engine.dtype == "float32",
-        "a smaller engine.options.max_model_len or kv_cache_memory_bytes": needed.cache > 0,
+        "a smaller engine.options.max_model_len or kv_cache_memory_bytes": cache > 0,
         "another machine": True,
     }
     raise RefusedInput(
         f"the study needs {_gib(required)} of {device} memory (parents {_gib(parents)}, live model "
-        f"{_gib(needed.model)}, KV cache {_gib(needed.cache)}), but only {_gib(room)} are available; "
+        f"{_gib(model)}, KV cache {_gib(cache)}), but only {_gib(room)} are available; "
         f"try {' or '.join(step for step, helps in steps.items() if helps)}"
     )
+
+
+def workers_here(engine: EnginePlan) -> int:
+    """The number of workers on this machine. ``auto`` fills its GPUs or, with ``threads``, its cores.
+
+    Raises RefusedInput if the machine has too few GPUs.
+    """
+    gpus = len(visible_gpus()) if resolved(engine.device) == "cuda" else 0
+    ranks = _ranks(engine)
+    if engine.workers == "auto":
+        most = gpus // ranks if gpus else cores() // (engine.threads or cores())
+        return max(1, most)
+    if gpus and engine.workers > 1 and engine.workers * ranks > gpus:
+        raise RefusedInput(
+            f"engine.workers: {engine.workers} workers need {engine.workers * ranks} GPUs, but {gpus} are "
+            "visible; set fewer workers, or auto"
+        )
+    return engine.workers
+
+
+def gpus_of_a_worker(engine: EnginePlan) -> int:
+    """The number of GPUs that one worker uses, if it uses GPUs."""
+    return _ranks(engine)
 
 
 def study_need(plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Need:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,8 @@ class EnginePlan(Section):
     """The engine that holds the live model.
 
     ``options`` are vLLM's engine arguments, passed on unchanged. A candidate fails if loading and scoring
-    take longer than ``timeout`` seconds.
+    take longer than ``timeout`` seconds. ``workers`` score recipes at the same time, each with an engine of
+    its own; ``auto`` is one for each GPU or group of GPUs that an engine needs.
     """
 
     kind: Literal["transformers", "vllm"] = "transformers"
@@ -56,6 +57,7 @@ class EnginePlan(Section):
     batch_size: int = Field(default=64, ge=1)
     chat_template: bool = False
     timeout: int = Field(default=3600, ge=1)
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     options: dict[str, Any] = Field(default={})
 
     @property

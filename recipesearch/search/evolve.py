@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..analysis.generations import converged, generations
 from ..checking.members import members
@@ -94,7 +95,8 @@ class _Loop:
                     _LOG.warning("era '%s' ends early: %s", plan.era, used_up)
                 results = session.study.results()
                 mined = _Mined((), ()) if last else _mine(session, results, breeder)
-                session.worker.forget(sorted(self._gone(place, checked, breeder)))
+                gone = sorted(self._gone(place, checked, breeder))
+                session.pool.each(lambda worker: worker.forget(gone))
         _warn_if_converged(plan, checked, results)
         _breed(plan, breeder, mined)
         return results
@@ -109,18 +111,14 @@ class _Loop:
 
 
 def _mine(session: Session, results: Results, breeder: Breeder) -> _Mined:
-    """Mines preference pairs from the elites with the era's worker."""
-    keys: list[str] = []
-    waiting: list[tuple[Mutation, Preferences | None]] = []
-    for mutation in mutations(session.checked, results, breeder):
-        keys.append(mutation.key)
-        if breeder.judged(mutation):
-            continue
-        if breeder.is_trained(mutation):
-            waiting.append((mutation, None))
-        elif (pairs := _pairs(mutation, breeder, session.worker)) is not None:
-            waiting.append((mutation, pairs))
-    return _Mined(keys, waiting)
+    """Mines preference pairs from the elites with the era's workers."""
+    found = mutations(session.checked, results, breeder)
+    waiting = [mutation for mutation in found if not breeder.judged(mutation)]
+    unmined = [mutation for mutation in waiting if not breeder.is_trained(mutation)]
+    jobs = [partial(_pairs, mutation, breeder) for mutation in unmined]
+    pairs = dict(zip([mutation.key for mutation in unmined], session.pool.all(jobs), strict=True))
+    kept = [m for m in waiting if m.key not in pairs or pairs[m.key] is not None]
+    return _Mined([m.key for m in found], [(m, pairs.get(m.key)) for m in kept])
 
 
 def _pairs(mutation: Mutation, breeder: Breeder, worker: Scoring) -> Preferences | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..checking.closed_eras import closed
 from ..checking.members import members
@@ -18,15 +20,18 @@ from ..checking.preflight import Preflight, preflight
 from ..checking.worker_order import worker_order
 from ..errors import SpaceUsedUp, StudyError, TrialFailed
 from ..plan import Plan
-from ..score import TaskScore
+from ..recipe import Recipe
+from ..score import Part, Seconds, TaskScore
 from ..space.kinds import Space
 from ..space.seeds import Labelled
 from ..study.identity import identify_study
 from ..study.results import Results
 from ..study.storage import Database
-from ..study.study import Study
+from ..study.study import Candidate, Study
 from ..workers.order import OpenWorker, Scoring
+from ..workers.slots import slots
 from ..workers.supervisor import Supervised
+from ..workers.worker_pool import WorkerPool
 from .remaining import finished
 
 _LOG = logging.getLogger("recipesearch")
@@ -35,17 +40,24 @@ _WINDOW = 20  # number of last candidates over which failures are counted
 
 @dataclass
 class Progress:
-    """The state of a run: recipes scored in all, failures in this run, best values by objective."""
+    """The state of a run: recipes scored in all, failures in this run, best values by objective.
+
+    ``utilisation`` is the share of the workers' time that scoring took in this run, 0 to 1.
+    """
 
     total: int
     era: str | None = None
     scored: int = 0
     failed: int = 0
     last_cause: str | None = None
+    workers: int = 1
+    utilisation: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
 
 
 Observer = Callable[[Progress], None]
+Scored = tuple[list[TaskScore], Seconds]
+Job = Callable[[Scoring], Scored]
 MoreSeeds = Callable[[Space], Sequence[Labelled]]
 
 
@@ -78,7 +90,7 @@ def run(
     """Creates or resumes the plan's study, scores recipes up to ``search.trials``, and scores the front and
     the seeds on the held-out tasks.
 
-    ``open_worker`` starts the worker that scores recipes: by default a supervised process. ``Worker`` runs in
+    ``open_worker`` starts each of the ``engine.workers``: by default a supervised process. ``Worker`` runs in
     this process, so a crash ends this process too. Raises PlanError and RefusedInput before any heavy work,
     StudyError for a problem that the user has to fix, SpaceUsedUp if the space has no untried recipe left.
     After an interruption at any point, the same call continues. A finished study starts no worker.
@@ -97,11 +109,11 @@ def run(
 
 @dataclass(frozen=True)
 class Session:
-    """A checked plan, its study, and a started worker. The caller must have the study's lock."""
+    """A checked plan, its study, and started workers. The caller must have the study's lock."""
 
     checked: Preflight
     study: Study
-    worker: Scoring
+    pool: WorkerPool
 
     def search(self, observe: Observer) -> SpaceUsedUp | None:
         """Scores recipes until the budget is spent, then the front and the seeds on held-out items.
@@ -115,48 +127,76 @@ class Session:
         except SpaceUsedUp as end:  # still score the front on held-out items
             used_up = end
         self._settle()
-        if self.worker.ready.held_out:
+        if self.pool.ready.held_out:
             self._score_held_out()
         return used_up
 
-    def _settle(self) -> None:
-        """Scores recipes on further items until their places on the front are sure."""
-        failed: set[str] = set()
-        while doubt := self.study.next_in_doubt(failed):
-            recipe, part = doubt
-            try:
-                self.study.commit(recipe, *self.worker.score(recipe, part=part))
-            except TrialFailed as failure:
-                failed.add(recipe.digest)
-                _LOG.warning("recipe %s has no further scores: %s", recipe.digest[:12], failure)
-
     def _score_candidates(self, observe: Observer) -> None:
+        """Keeps all workers busy: each that is idle gets the next recipe, in the order in which they end."""
         progress, failures = self._progress(), deque[bool](maxlen=_WINDOW)
         observe(progress)
-        while (candidate := self.study.ask()) is not None:
-            try:
-                scores, seconds = self.worker.score(candidate.recipe, part=candidate.part)
-            except TrialFailed as failure:
-                self.study.fail(candidate, str(failure))
-                progress.failed, progress.last_cause = progress.failed + 1, str(failure)
-                failures.append(True)
-            else:
-                self.study.tell(candidate, scores, seconds)
-                self._note_best(progress, scores)
-                failures.append(False)
-            progress.scored = self.study.scored
+        jobs = _Candidates(self.study)
+        for candidate, scored in self.pool.stream(jobs.next):
+            failures.append(self._end(candidate, scored, progress))
             observe(progress)
             if sum(failures) >= self.checked.plan.search.max_failure_rate * _WINDOW:
                 raise StudyError(
                     f"{sum(failures)} of the last {len(failures)} candidates failed, the last with: "
                     f"{progress.last_cause}. The study is kept; fix the cause and run the same command again"
                 )
+        if jobs.used_up:
+            raise jobs.used_up
+
+    def _end(self, candidate: Candidate, done: Future[Scored], progress: Progress) -> bool:
+        """Stores a candidate's scores, or its failure; returns whether the candidate failed."""
+        try:
+            scores, seconds = done.result()
+        except TrialFailed as failure:
+            self.study.fail(candidate, str(failure))
+            progress.failed, progress.last_cause = progress.failed + 1, str(failure)
+            return True
+        self.study.tell(candidate, scores, seconds)
+        self._note_best(progress, scores)
+        progress.scored, progress.utilisation = self.study.scored, self.pool.utilisation
+        return False
+
+    def _settle(self) -> None:
+        """Scores recipes on further items until their places on the front are sure."""
+        left_out: set[str] = set()  # recipes that failed, or are in flight
+
+        def most_in_doubt() -> tuple[Recipe, Job] | None:
+            if (doubt := self.study.next_in_doubt(left_out)) is None:
+                return None
+            recipe, part = doubt
+            left_out.add(recipe.digest)
+            return recipe, partial(_score, recipe=recipe, part=part)
+
+        for recipe, scored in self.pool.stream(most_in_doubt):
+            if self._commit(recipe, scored, f"recipe {recipe.digest[:12]} has no further scores"):
+                left_out.remove(recipe.digest)
+
+    def _score_held_out(self) -> None:
+        """Scores the front and the seeds on the held-out items, unless the ledger has the scores."""
+        rows = [row for row in self.study.results().reported if row.held_out is None]
+        recipes = ((row.number, self.checked.space.express(row.genome)) for row in rows)
+        jobs = ((one, partial(_score, recipe=one[1], held_out=True)) for one in recipes)
+        for (number, recipe), scored in self.pool.stream(lambda: next(jobs, None)):
+            self._commit(recipe, scored, f"trial {number} has no held-out score")
+
+    def _commit(self, recipe: Recipe, scored: Future[Scored], warning: str) -> bool:
+        """Commits further scores of a recipe; False, with a warning, if its scoring failed."""
+        try:
+            self.study.commit(recipe, *scored.result())
+        except TrialFailed as failure:
+            _LOG.warning("%s: %s", warning, failure)
+            return False
+        return True
 
     def _progress(self) -> Progress:
         """The progress of earlier runs."""
         plan, results = self.checked.plan, self.study.results()
         best = {name: results.best_value(name) for name in results.objectives if results.scored}
-        return Progress(plan.search.trials, plan.era, self.study.scored, best=best)
+        return Progress(plan.search.trials, plan.era, self.study.scored, workers=self.pool.size, best=best)
 
     def _note_best(self, progress: Progress, scores: Sequence[TaskScore]) -> None:
         metrics = {score.task_hash: score.metrics for score in scores}
@@ -164,15 +204,30 @@ class Session:
             value, better = goal.of(metrics).value, max if goal.maximize else min
             progress.best[goal.name] = better(value, progress.best.get(goal.name, value))
 
-    def _score_held_out(self) -> None:
-        """Scores the front and the seeds on the held-out items, unless the ledger has the scores."""
-        for row in self.study.results().reported:
-            if row.held_out is None:
-                recipe = self.checked.space.express(row.genome)
-                try:
-                    self.study.commit(recipe, *self.worker.score(recipe, held_out=True))
-                except TrialFailed as failure:
-                    _LOG.warning("trial %d has no held-out score: %s", row.number, failure)
+
+class _Candidates:
+    """The jobs of a search: the recipes that the study asks for, until the space is used up."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self.used_up: SpaceUsedUp | None = None
+
+    def next(self) -> tuple[Candidate, Job] | None:
+        """The next candidate; None if there is none until another one has ended."""
+        if self.used_up:
+            return None
+        try:
+            candidate = self._study.ask()
+        except SpaceUsedUp as end:  # recipes in flight still end
+            self.used_up = end
+            return None
+        if candidate is None:
+            return None
+        return candidate, partial(_score, recipe=candidate.recipe, part=candidate.part)
+
+
+def _score(worker: Scoring, recipe: Recipe, held_out: bool = False, part: Part | None = None) -> Scored:
+    return worker.score(recipe, held_out, part)
 
 
 @contextmanager
@@ -182,12 +237,12 @@ def open_session(
     open_worker: OpenWorker,
     more_seeds: MoreSeeds = lambda space: (),
 ) -> Iterator[Session]:
-    """Starts a worker and opens the study; ``more_seeds`` are added to the seeds of a new study.
+    """Starts the workers and opens the study; ``more_seeds`` are added to the seeds of a new study.
 
     Raises PlanError if the stored study differs from the plan.
     """
-    with open_worker(worker_order(checked)) as worker:
-        ready = worker.ready
+    with WorkerPool(open_worker, slots(worker_order(checked))) as pool:
+        ready = pool.ready
         identity = identify_study(
             checked.plan,
             checked.pool.parents,
@@ -201,4 +256,4 @@ def open_session(
         )
         if ready.held_out:  # otherwise the held-out tasks of an earlier run stay stored
             study.hold_out(ready.held_out)
-        yield Session(checked, study, worker)
+        yield Session(checked, study, pool)

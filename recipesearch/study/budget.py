@@ -65,11 +65,12 @@ class Budget:
             costs = [spent[recipe] for recipe in recipes if recipe in spent]
             self.seconds += sum(cost.load + cost.score for cost in costs)
 
-    def reached(self, scored: int) -> bool:
-        """Whether a limit is reached with this number of scored recipes."""
+    def reached(self, scored: int, flying: int = 0) -> bool:
+        """Whether a limit is reached with this number of scored recipes, and of recipes in flight."""
         search = self._search
+        items = self.items + flying * sum(self._wanted.values())
         return (
-            scored >= search.trials
-            or (search.max_items is not None and self.items >= search.max_items)
+            scored + flying >= search.trials
+            or (search.max_items is not None and items >= search.max_items)
             or (search.hours is not None and self.seconds >= 3600 * search.hours)
         )

@@ -22,6 +22,7 @@ from .identity import Identity, goals_of, require_same
 from .known import record
 from .ledger import Ledger
 from .results import IDENTITY, KNOWN, PLAN, stored_form
+from .trial_storage import create
 
 
 def create_or_open(
@@ -32,12 +33,7 @@ def create_or_open(
     Raises PlanError if the stored study differs from the plan.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=plan.name,
-        storage=ledger.database.storage,
-        directions=_directions(plan, goals_of(identity)),
-        load_if_exists=True,
-    )
+    study = create(ledger.database, plan.name, _directions(plan, goals_of(identity)))
     stored = study.user_attrs.get(IDENTITY)
     if stored is not None:
         require_same(plan.name, stored, _with_stored_sampler(plan, identity, stored))

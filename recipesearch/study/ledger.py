@@ -47,9 +47,8 @@ class Ledger:
 
     def __init__(self, database: Database, conditions: Conditions) -> None:
         self.database, self._conditions = database, conditions
-        self._engine = database.engine
-        convert_rows(self._engine)
-        METADATA.create_all(self._engine)
+        convert_rows(database.engine)
+        METADATA.create_all(database.engine)
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Writes a recipe's scores in one transaction: a crash leaves all of them or none.
@@ -57,30 +56,39 @@ class Ledger:
         Known items keep their results, because another study or process has written them first. Further items
         are added if the task has parts. Raises ValueError if the items before a part are not known.
         """
-        with self._engine.begin() as connection:
-            connection.execute(insert_new(connection, _RECIPES).values(digest=recipe, yaml=yaml))
-            for score in scores:
-                spent = Seconds(seconds.load / len(scores), seconds.score / len(scores))
-                key = connection.scalar(
-                    insert_new(connection, _SCORES)
-                    .values(
-                        recipe=recipe,
-                        task=score.task_hash,
-                        engine=self._conditions.engine,
-                        dtype=self._conditions.dtype,
-                        chat_template=self._conditions.chat_template,
-                        metrics=_as_json(score.metrics),
-                        load_seconds=spent.load,
-                        score_seconds=spent.score,
-                        at=datetime.now(UTC),
-                    )
-                    .returning(_SCORES.c.id)
+        self.database.write(lambda connection: self._commit(connection, recipe, yaml, scores, seconds))
+
+    def _commit(
+        self,
+        connection: sa.Connection,
+        recipe: str,
+        yaml: str,
+        scores: Sequence[TaskScore],
+        seconds: Seconds,
+    ) -> None:
+        connection.execute(insert_new(connection, _RECIPES).values(digest=recipe, yaml=yaml))
+        for score in scores:
+            spent = Seconds(seconds.load / len(scores), seconds.score / len(scores))
+            key = connection.scalar(
+                insert_new(connection, _SCORES)
+                .values(
+                    recipe=recipe,
+                    task=score.task_hash,
+                    engine=self._conditions.engine,
+                    dtype=self._conditions.dtype,
+                    chat_template=self._conditions.chat_template,
+                    metrics=_as_json(score.metrics),
+                    load_seconds=spent.load,
+                    score_seconds=spent.score,
+                    at=datetime.now(UTC),
                 )
-                if key is None:
-                    self._extend(connection, recipe, score, spent)
-                else:
-                    _require_no_gap(score, 0)
-                    write_block(connection, key, 0, score.items)
+                .returning(_SCORES.c.id)
+            )
+            if key is None:
+                self._extend(connection, recipe, score, spent)
+            else:
+                _require_no_gap(score, 0)
+                write_block(connection, key, 0, score.items)
 
     def _extend(self, connection: sa.Connection, recipe: str, score: TaskScore, spent: Seconds) -> None:
         """Adds the items and metrics that a known score lacks, and pools the means over all items."""
@@ -113,9 +121,8 @@ class Ledger:
         if recipe is not None:
             query = query.where(_SCORES.c.recipe == recipe)
         found: dict[str, dict[str, Metrics]] = {}
-        with self._engine.connect() as connection:
-            for digest, task, metrics in connection.execute(query):
-                found.setdefault(digest, {})[task] = _from_json(metrics)
+        for digest, task, metrics in self.database.rows(query):
+            found.setdefault(digest, {})[task] = _from_json(metrics)
         return found
 
     def known(self, tasks: Iterable[str], recipe: str | None = None) -> dict[str, dict[str, int]]:
@@ -128,9 +135,8 @@ class Ledger:
         if recipe is not None:
             query = query.where(_SCORES.c.recipe == recipe)
         found: dict[str, dict[str, int]] = {}
-        with self._engine.connect() as connection:
-            for digest, task, items in connection.execute(query):
-                found.setdefault(digest, {})[task] = items
+        for digest, task, items in self.database.rows(query):
+            found.setdefault(digest, {})[task] = items
         return found
 
     def covers(self, recipe: str, goals: Sequence[Goal], most: int | None = None) -> bool:
@@ -154,19 +160,17 @@ class Ledger:
         ).group_by(_SCORES.c.recipe)
         if recipe is not None:
             query = query.where(_SCORES.c.recipe == recipe)
-        with self._engine.connect() as connection:
-            return {digest: Seconds(load, score) for digest, load, score in connection.execute(query)}
+        return {digest: Seconds(load, score) for digest, load, score in self.database.rows(query)}
 
     def items(self, recipe: str, task: str) -> dict[str, dict[str, object]]:
         """A recipe's per-item metrics on one task, by item key, in the task's order."""
         score = self._mine(sa.select(_SCORES.c.id), [task]).where(_SCORES.c.recipe == recipe)
-        with self._engine.connect() as connection:
-            return read_items(connection, score.scalar_subquery())
+        return self.database.read(lambda connection: read_items(connection, score.scalar_subquery()))
 
     def yaml(self, recipe: str) -> str | None:
         """A scored recipe's mergekit YAML."""
-        with self._engine.connect() as connection:
-            return connection.scalar(sa.select(_RECIPES.c.yaml).filter_by(digest=recipe))
+        rows = self.database.rows(sa.select(_RECIPES.c.yaml).filter_by(digest=recipe))
+        return rows[0].yaml if rows else None
 
     def _mine(self, query: sa.Select[Any], tasks: Iterable[str]) -> sa.Select[Any]:
         conditions = self._conditions
@@ -182,10 +186,9 @@ def texts(database: Database, recipes: Sequence[str]) -> Iterator[tuple[str, str
     """The digests and mergekit YAML of these recipes, in the order of their digests."""
     wanted = set(recipes)
     query = sa.select(_RECIPES.c.digest, _RECIPES.c.yaml).order_by(_RECIPES.c.digest)
-    with database.engine.connect() as connection:
-        for digest, text in connection.execute(query):
-            if digest in wanted:
-                yield digest, text
+    for digest, text in database.rows(query):
+        if digest in wanted:
+            yield digest, text
 
 
 def scored_by(
@@ -201,9 +204,8 @@ def scored_by(
         .having(sa.func.count(_SCORES.c.task.distinct()) == len(wanted))
     )
     found: dict[str, list[str]] = {}
-    with database.engine.connect() as connection:
-        for engine, recipe in connection.execute(query):
-            found.setdefault(engine, []).append(recipe)
+    for engine, recipe in database.rows(query):
+        found.setdefault(engine, []).append(recipe)
     return found
 
 

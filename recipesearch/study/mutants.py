@@ -47,14 +47,15 @@ class Mutants:
     """The table of mutants in one database. Reading creates nothing."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.engine
+        self._database = database
 
     def add(self, mutant: Mutant) -> None:
         """Writes a mutant; an existing row of the same key stays unchanged."""
-        METADATA.create_all(self._engine)
+        METADATA.create_all(self._database.engine)
         row = {**asdict(mutant), "at": datetime.now(UTC)}
-        with self._engine.begin() as connection:
-            connection.execute(insert_new(connection, _MUTANTS).values(row))
+        self._database.write(
+            lambda connection: connection.execute(insert_new(connection, _MUTANTS).values(row))
+        )
 
     def get(self, key: str) -> Mutant | None:
         """The mutant of a key; None if the gate has not judged one."""
@@ -69,9 +70,8 @@ class Mutants:
         return {mutant.digest: mutant for mutant in self._where(_MUTANTS.c.digest.in_(list(digests)))}
 
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-        if not sa.inspect(self._engine).has_table(_MUTANTS.name):
+        if not sa.inspect(self._database.engine).has_table(_MUTANTS.name):
             return []
         columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
         query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)
-        with self._engine.connect() as connection:
-            return [Mutant(*row) for row in connection.execute(query)]
+        return [Mutant(*row) for row in self._database.rows(query)]

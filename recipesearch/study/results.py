@@ -25,6 +25,7 @@ from .identity import Identity, goals_of
 from .ledger import Ledger
 from .standings import stored_posterior
 from .storage import Database
+from .trial_storage import load
 
 # User attributes, readable in any Optuna tool: of a trial (more in samplers/marks.py), and of the study.
 CAUSE = "cause"
@@ -184,17 +185,12 @@ def open_results(database: Database, name: str | None = None) -> tuple[Plan, Res
 
     Raises StudyError if the database or the study is not there.
     """
-    plan, study = _open(database, name)
-    return plan, read_results(study, Ledger(database, conditions_of(study.user_attrs[IDENTITY])))
+    plan, identity = open_stored(database, name)
+    return plan, read_results(load(database, plan.name), Ledger(database, conditions_of(identity)))
 
 
-def open_stored(database: Database, name: str) -> tuple[Plan, Identity]:
+def open_stored(database: Database, name: str | None = None) -> tuple[Plan, Identity]:
     """The stored plan and identity of a study. Raises as ``open_results``; reads no trial and no score."""
-    plan, study = _open(database, name)
-    return plan, study.user_attrs[IDENTITY]
-
-
-def _open(database: Database, name: str | None) -> tuple[Plan, optuna.Study]:
     database.require_studies(LAST_TABLES)
     storage = database.storage
     names = [name] if name else optuna.get_all_study_names(storage)
@@ -203,18 +199,15 @@ def _open(database: Database, name: str | None) -> tuple[Plan, optuna.Study]:
     if len(names) != 1:
         raise PlanError(f"the database holds {len(names)} studies; name one: {', '.join(sorted(names))}")
     try:
-        study = optuna.load_study(
-            study_name=names[0], storage=storage, sampler=optuna.samplers.RandomSampler()
-        )
+        stored = storage.get_study_user_attrs(storage.get_study_id_from_name(names[0]))
     except KeyError as error:
         raise StudyError(f"the storage has no study '{names[0]}' yet; run it first") from error
-    stored = study.user_attrs.get(PLAN)
-    if stored is None or IDENTITY not in study.user_attrs:
+    if PLAN not in stored or IDENTITY not in stored:
         raise StudyError(
             f"study '{names[0]}' is not one of recipesearch's, or its first run was interrupted; run it again"
         )
-    plan = read_plan({**stored, "storage": database.url}, stored["folder"], f"study '{names[0]}'")
-    return plan, study
+    content = {**stored[PLAN], "storage": database.url}
+    return read_plan(content, stored[PLAN]["folder"], f"study '{names[0]}'"), stored[IDENTITY]
 
 
 def read_results(study: optuna.Study, ledger: Ledger) -> Results:

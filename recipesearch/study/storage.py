@@ -1,23 +1,23 @@
-"""A study's database, and the lock that allows one process at a time to run a study."""
+"""A study's database: its connections, and reads and writes that wait through an outage."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import StudyError
+from .outage import patiently
+from .runner_lock import METADATA, Lock, file_lock, lock_key, server_lock
 
-METADATA = sa.MetaData()  # all tables of recipesearch
+__all__ = ["METADATA", "Database", "exclusive", "insert_new", "upsert"]
+T = TypeVar("T")
 
 _BUSY_SECONDS = 60
 _ALIVE_SECONDS = 60  # networks drop idle connections, and the lock's connection may be idle for days
@@ -34,6 +34,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._locks: list[Lock] = []
 
     @property
     def file(self) -> Path | None:
@@ -86,24 +87,49 @@ class Database:
         """Locks a study for this process. The system releases the lock when the process ends.
 
         Raises StudyError if another process has the lock: two runners would each treat the other's running
-        trial as interrupted. Uses no table.
+        trial as interrupted. Until the end, each ``write`` makes sure that this process is still the runner.
         """
-        with self._lock(name) as free:
-            if not free:
-                raise StudyError(
-                    f"study '{name}' is being run by another process; wait for that process or stop it"
-                )
-            yield
-
-    def _lock(self, name: str) -> AbstractContextManager[bool]:
         try:
-            if self.file:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                return _sqlite_lock(self.file, name)
-            connection = sa.create_engine(self._known_url, **self._arguments).connect()
+            lock = file_lock(self.file, name) if self.file else server_lock(self._connect, name)
+            with lock as held:
+                self._locks.append(held)
+                try:
+                    yield
+                finally:
+                    self._locks.remove(held)
         except _UNREACHABLE as error:
             raise self._unreachable(error) from error
-        return _postgres_lock(connection, name)
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` reads over a connection. Waits while the database cannot be reached."""
+
+        def once() -> T:
+            with self.engine.connect() as connection:
+                return work(connection)
+
+        return patiently(once)
+
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """All rows of a query. Waits as ``read``."""
+        return self.read(lambda connection: list(connection.execute(query)))
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Does ``work`` in one transaction. Waits while the database cannot be reached.
+
+        ``work`` must be safe to repeat: a connection may be lost after the commit and before its answer.
+        Raises StudyError if this process has lost the study to another one.
+        """
+
+        def once() -> T:
+            with self.engine.begin() as connection:
+                for lock in self._locks:
+                    lock.require(connection)
+                return work(connection)
+
+        return patiently(once)
+
+    def _connect(self) -> sa.Connection:
+        return sa.create_engine(self._known_url, **self._arguments).connect()
 
     @property
     def _known_url(self) -> str:
@@ -126,10 +152,23 @@ class Database:
         )
 
 
-def insert_new(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+Insert = sqlite.Insert | postgresql.Insert
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> Insert:
     """An insert that leaves an existing row of the same key unchanged."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing()
+    return _insert(connection, table).on_conflict_do_nothing()
+
+
+def upsert(connection: sa.Connection, table: sa.Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+    """An insert that gives an existing row of the same ``key`` the new values of the other ``columns``."""
+    insert = _insert(connection, table)
+    changed = {column: insert.excluded[column] for column in columns if column not in key}
+    return insert.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Insert:
+    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
 
 
 @contextmanager
@@ -139,52 +178,13 @@ def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_key("recipesearch"))))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key("recipesearch"))))
         yield connection
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-@contextmanager
-def _sqlite_lock(file: Path, name: str) -> Iterator[bool]:
-    lock = Path(f"{file}-runner-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-    free = False
-    try:
-        free = _take(handle)
-        yield free
-    finally:
-        if free and not file.exists():  # the run failed before it created the database
-            lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _take(handle: int) -> bool:
-    """Locks a file. False if another process has the lock or has just removed the file."""
-    with suppress(BlockingIOError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(handle).st_nlink > 0
-    return False
-
-
-@contextmanager
-def _postgres_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
-    key = _lock_key(name)
-    with connection.execution_options(isolation_level="AUTOCOMMIT"):
-        free = bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
-        try:
-            yield free
-        finally:
-            if free:  # the connection returns to a pool, which would keep the lock
-                with suppress(sa.exc.DBAPIError):  # a connection lost after idle hours has lost the lock too
-                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
-
-
-def _lock_key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def _public(url: str) -> str:

@@ -1,8 +1,9 @@
 """Study: ask, commit, tell. Optuna proposes recipes; the ledger stores their scores.
 
-For each trial the scores are committed to the ledger before Optuna completes the trial. If a kill interrupts
-a trial, the next run completes it from the ledger or scores its recipe again under the same number: a RUNNING
-trial keeps its genes and its generation.
+Several recipes may be asked for before the first one is told: they are *in flight*, and count for the budget
+and as repeats. For each trial the scores are committed to the ledger before Optuna completes the trial. If a
+kill interrupts trials, the next run completes them from the ledger or scores their recipes again under the
+same numbers: a RUNNING trial keeps its genes and its generation.
 """
 
 from __future__ import annotations
@@ -11,31 +12,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..errors import SpaceUsedUp
-from ..plan import Plan, ScalarizePlan
+from ..plan import Plan
 from ..recipe import Recipe
 from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.fit import SAMPLERS
-from ..samplers.marks import RECIPE, SEED
+from ..samplers.marks import RECIPE
 from ..samplers.per_trial import Known, PerTrialSampler
 from ..samplers.posterior import posterior
-from ..samplers.problem import scalarized
-from ..score import Goal, Metrics, Part, Seconds, TaskScore
+from ..score import Goal, Part, Seconds, TaskScore
 from ..space.kinds import Space
-from ..space.seeds import Labelled, parent_label, start
+from ..space.seeds import Labelled, start
 from ..space.weights import WeightSpace
-from .bounds import violation
 from .budget import Budget
 from .creation import create_or_open
 from .identity import Identity
 from .ledger import Ledger
 from .results import (
-    CAUSE,
     HELD_OUT,
     IDENTITY,
     KNOWN,
@@ -46,6 +43,8 @@ from .results import (
 from .standings import store_posterior
 from .storage import Database
 from .training_data import TrainingData
+from .trial_ends import TrialEnds
+from .trial_storage import TrialStorage
 
 _REPEATS_IN_A_ROW = 200
 _SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
@@ -73,19 +72,23 @@ class Study:
     ) -> None:
         self._plan, self._space, self._study, self.ledger = plan, space, study, ledger
         identity = study.user_attrs[IDENTITY]
+        assert isinstance(study._storage, TrialStorage)
+        self._trials = study._storage
         self.goals, self.sampler = goals, str(identity["search"]["sampler"])
         self._budget = Budget(plan.search, goals, ledger)
-        self._tasks = [goal.hash for goal in self.goals]
-        self._known: dict[str, Metrics | None] = {}  # recipes scored or failed (None), by digest
-        self._asked: set[str] = set()  # recipes handed out by this process
+        self._ended: dict[str, bool] = {}  # whether a recipe was scored or failed, by digest
+        self._flying: dict[str, list[Trial]] = {}  # the trials of each recipe that is being scored
         self._scored = 0
         self._interrupted: list[FrozenTrial] = []
-        self._alone = {parent_label(name) for name in space.pool.parents}
-        self._parents: list[Sequence[float]] = []  # the parents' own values
+        self._held: list[str] = []  # scored recipes in flight whose trials wait for the parents' values
+        self._awaited: set[int] = set()  # the trials whose values others wait for
+        self._ends = TrialEnds(study, ledger, goals, plan.search.scalarize, list(space.pool.parents))
         self._load()
         self._data = self._training_data()
         self._problem = (
-            self._data.problem(self._parents, self._is_repeat, self._scalarize) if self._data else None
+            self._data.problem(self._ends.parents, self._is_repeat, plan.search.scalarize)
+            if self._data
+            else None
         )
         study.sampler = PerTrialSampler(
             self.sampler,
@@ -147,7 +150,8 @@ class Study:
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
             if not self._answered(trial, recipe.digest):
-                self._asked.add(recipe.digest)
+                self._trials.save(trial.number)
+                self._flying[recipe.digest] = [trial]
                 return Candidate(trial, recipe, self._budget.part)
             # A recipe that only another study in the database has scored counts as new.
             repeats = 0 if self._scored > before else repeats + 1
@@ -160,7 +164,17 @@ class Study:
         """Commits a candidate's scores to the ledger, then completes its trial with the ledger's values."""
         digest = candidate.recipe.digest
         self.commit(candidate.recipe, scores, seconds)
-        self._complete(candidate.trial, digest, self.ledger.metrics(digest, self._tasks))
+        self._held.append(digest)
+        self._release(self._flying[digest])
+
+    def fail(self, candidate: Candidate, cause: str) -> None:
+        """Ends a candidate's trial without a score, and stores the cause with the trial."""
+        digest = candidate.recipe.digest
+        self._ended[digest] = False
+        trials = self._flying.pop(digest)
+        for trial in trials:
+            self._ends.fail(trial, cause)
+        self._release(trials)
 
     def commit(self, recipe: Recipe, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Commits a recipe's scores, for instance held-out ones, to the ledger only."""
@@ -196,17 +210,12 @@ class Study:
         """Stores the held-out tasks' hashes, in the objectives' order."""
         self._study.set_user_attr(HELD_OUT, [goal.hash for goal in goals])
 
-    def fail(self, candidate: Candidate, cause: str) -> None:
-        """Ends a candidate's trial without a score, and stores the cause with the trial."""
-        self._known[candidate.recipe.digest] = None
-        self._fail(candidate.trial, cause)
-
     # -- interrupted and new trials
 
     def _next_trial(self) -> Trial | None:
         if self._interrupted:
             return Trial(self._study, self._interrupted.pop(0)._trial_id)
-        return None if self._budget.reached(self._scored) else self._study.ask()
+        return None if self._budget.reached(self._scored, len(self._flying)) else self._study.ask()
 
     def _genome(self, trial: Trial) -> dict[str, Any]:
         """Asks for every gene. A resumed trial keeps the genes that it already has."""
@@ -221,72 +230,62 @@ class Study:
         return genome
 
     def _answered(self, trial: Trial, digest: str) -> bool:
-        """Ends the trial of a known recipe; False if the recipe has to be scored."""
-        if digest in self._known and self._known[digest] is None:
-            self._fail(trial, "repeat of a recipe that failed")
-            return True
-        if not self._budget.suffices(digest):
+        """Ends the trial of a known recipe, now or once the recipe is scored; False for any other recipe."""
+        if digest in self._flying:
+            self._flying[digest].append(trial)
+        elif self._ended.get(digest) is False:
+            self._ends.fail(trial, "repeat of a recipe that failed")
+        elif self._budget.suffices(digest):
+            self._flying[digest] = [trial]
+            self._held.append(digest)
+            self._release([trial])
+        else:
             return False
-        self._complete(trial, digest, self.ledger.metrics(digest, self._tasks))
         return True
 
     # -- ending trials
 
-    def _complete(self, trial: Trial, digest: str, metrics: Mapping[str, Metrics]) -> None:
-        values = self._values(metrics)
-        self._note_parent(trial, values)
-        for goal, value, *parents in zip(self.goals, values, *self._parents, strict=True):
-            missed = violation(goal, value, parents)
-            if missed is not None:
-                trial.set_constraint(goal.name, missed)
-        self._study.tell(trial.number, values if self._scalarize is None else self._as_one(values))
-        self._count(digest)
+    def _release(self, ended: Sequence[Trial]) -> None:
+        """Completes the trials of scored recipes, unless they wait for the parents' values.
 
-    def _as_one(self, values: Sequence[float]) -> float:
-        """The single value that a scalarised study maximises."""
-        assert self._scalarize is not None
-        signs = [goal.sign for goal in self.goals]
-        return float(scalarized(self._scalarize, signs, np.array(signs) * np.array(values)))
-
-    def _values(self, metrics: Mapping[str, Metrics]) -> list[float]:
-        return [goal.of(metrics).value for goal in self.goals]
-
-    def _note_parent(self, trial: Trial | FrozenTrial, values: Sequence[float]) -> None:
-        """Keeps a parent's values for bounds relative to the parents, which are scored first."""
-        if trial.user_attrs.get(SEED) in self._alone:
-            self._parents.append(list(values))
-
-    def _fail(self, trial: Trial, cause: str) -> None:
-        trial.set_user_attr(CAUSE, cause)
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        Bounds may be relative to the parents, so all parents alone are scored before any trial is completed.
+        """
+        self._awaited -= {trial.number for trial in ended}
+        if self._awaited:
+            return
+        values = {digest: self._ends.values(digest) for digest in self._held}
+        done = [(trial, values[digest]) for digest in self._held for trial in self._flying[digest]]
+        for end in (self._ends.note_parent, self._ends.complete):
+            for trial, found in done:
+                end(trial, found)
+        for digest in self._held:
+            del self._flying[digest]
+            self._count(digest)
+        self._held.clear()
 
     def _count(self, digest: str) -> None:
-        if digest not in self._known:
-            self._known[digest] = {}
+        if digest not in self._ended:
+            self._ended[digest] = True
             self._scored += 1
             self._budget.add([digest])
 
     def _is_repeat(self, genome: Mapping[str, Any]) -> bool:
         digest = self._space.express(genome).digest
-        return digest in self._known or digest in self._asked
-
-    @property
-    def _scalarize(self) -> ScalarizePlan | None:
-        return self._plan.search.scalarize
+        return digest in self._ended or digest in self._flying
 
     def _load(self) -> None:
         """Reads the scored and failed recipes and the interrupted trials of earlier runs."""
+        relative = any(goal.within is not None for goal in self.goals)
         for trial in self._study.get_trials(deepcopy=False):
-            digest = trial.user_attrs.get(RECIPE)
+            digest, parent = trial.user_attrs.get(RECIPE), self._ends.is_parent(trial)
             if trial.state == TrialState.RUNNING:
                 self._interrupted.append(trial)
-            elif trial.state == TrialState.COMPLETE and digest:
-                self._known.setdefault(digest, {})
-                if trial.user_attrs.get(SEED) in self._alone:
-                    metrics = self.ledger.metrics(digest, self._tasks)
-                    self._note_parent(trial, self._values(metrics))
-            elif trial.state == TrialState.FAIL and digest:
-                self._known.setdefault(digest, None)
-        scored = [digest for digest, metrics in self._known.items() if metrics is not None]
+            if relative and parent and not trial.state.is_finished():
+                self._awaited.add(trial.number)
+            if trial.state.is_finished() and digest:
+                self._ended.setdefault(digest, trial.state == TrialState.COMPLETE)
+                if parent and trial.state == TrialState.COMPLETE:
+                    self._ends.note_parent(trial, self._ends.values(digest))
+        scored = [digest for digest, was_scored in self._ended.items() if was_scored]
         self._scored = len(scored)
         self._budget.add(scored)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ class Group:
     """A child process in a group of its own, which ends when this process ends, even by a kill.
 
     ``command`` starts the child, with a socket's file descriptor as its last argument. The first message to
-    the child is ``order``. The child's output is appended to ``log``.
+    the child is ``order``. The child's output is appended to ``log``. ``environment`` has further variables.
     """
 
-    def __init__(self, command: Sequence[str], order: object, log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        order: object,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         self._records = cache_dir() / "workers"
         remove_stale(self._records)
@@ -48,7 +54,7 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=os.environ | {MARK: own_mark()},
+                env={**os.environ, **(environment or {}), MARK: own_mark()},
             )
         os.close(lifeline)
         theirs.close()

@@ -21,7 +21,8 @@ class WorkerOrder:
 
     ``donor`` gives the live model its config and tokenizer. ``name`` names the worker's log. ``preference``
     items and ``monitor`` goals are needed later in the study, by mutations; the worker only checks at its
-    start that they can be loaded.
+    start that they can be loaded. ``slot`` numbers the workers of a pool, and ``gpus`` are the GPUs of this
+    one, as CUDA_VISIBLE_DEVICES names them; "" leaves the choice to the engine.
     """
 
     name: str
@@ -32,6 +33,8 @@ class WorkerOrder:
     held_out: tuple[Goal, ...] = ()
     preference: tuple[str, ...] = ()
     monitor: tuple[Goal, ...] = ()
+    slot: int | None = None
+    gpus: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Supervised:
     def __init__(self, order: WorkerOrder, command: Sequence[str] = COMMAND) -> None:
         self._order = order
         self._command, self._timeout = command, float(order.engine.timeout)
-        self.log = cache_dir() / "logs" / f"{order.name}.log"
+        name = order.name if order.slot is None else f"{order.name}-{order.slot}"
+        self.log = cache_dir() / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._group: Group | None = None
@@ -74,8 +75,12 @@ class Supervised:
 
     # -- starting
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"CUDA_VISIBLE_DEVICES": self._order.gpus} if self._order.gpus else {}
+
     def _start(self) -> Ready:
-        group = self._group = Group(self._command, self._order, self.log)
+        group = self._group = Group(self._command, self._order, self.log, self._environment)
         try:
             ready = group.receive(_START_SECONDS, f"hang: not ready within {_START_SECONDS:.0f} s")
             if isinstance(ready, Exception):

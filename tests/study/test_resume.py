@@ -15,6 +15,8 @@ from recipesearch.search import run as search
 from recipesearch.study.ledger import Ledger
 from recipesearch.study.results import Results
 from recipesearch.study.study import Study
+from recipesearch.study.trial_ends import TrialEnds
+from recipesearch.study.trial_storage import TrialStorage
 from recipesearch.workers.instant import InstantWorker
 from recipesearch.workers.worker import Worker
 
@@ -29,7 +31,8 @@ STAGES: dict[str, Stage] = {
     "the recipe known, nothing scored": (Study, "_answered"),
     "scoring": (InstantWorker, "score"),
     "scored, not committed": (Ledger, "commit"),
-    "committed, Optuna not told": (Study, "_complete"),
+    "saving the trial": (TrialStorage, "save"),
+    "committed, Optuna not told": (TrialEnds, "complete"),
     "telling Optuna": (optuna.Study, "tell"),
 }
 
