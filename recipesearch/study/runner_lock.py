@@ -87,8 +87,8 @@ class ServerLock(Lock):
     def close(self) -> None:
         """Releases the lock."""
         with suppress(sa.exc.DBAPIError):
-            self._connection.close()  # the pool of the connection's own engine
-            self._connection.engine.dispose()
+            self._connection.close()
+        self._connection.engine.dispose()
 
     def _take(self) -> sa.Connection:
         connection = self._connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -98,11 +98,12 @@ class ServerLock(Lock):
         return connection
 
     def _hold(self) -> None:
-        try:
-            self._connection.scalar(sa.select(1))
-        except sa.exc.DBAPIError:  # the server has ended the session, and the lock with it
-            self.close()
-            self._connection = self._take()
+        with suppress(sa.exc.DBAPIError):  # the server has ended the session, and the lock with it
+            if not self._connection.closed:
+                self._connection.scalar(sa.select(1))
+                return
+        self.close()
+        self._connection = self._take()
 
 
 @contextmanager

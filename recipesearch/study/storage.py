@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,16 +89,15 @@ class Database:
         Raises StudyError if another process has the lock: two runners would each treat the other's running
         trial as interrupted. Until the end, each ``write`` makes sure that this process is still the runner.
         """
-        try:
-            lock = file_lock(self.file, name) if self.file else server_lock(self._connect, name)
-            with lock as held:
-                self._locks.append(held)
-                try:
-                    yield
-                finally:
-                    self._locks.remove(held)
-        except _UNREACHABLE as error:
-            raise self._unreachable(error) from error
+        with ExitStack() as stack:
+            try:
+                lock = file_lock(self.file, name) if self.file else server_lock(self._connect, name)
+                held = stack.enter_context(lock)
+            except _UNREACHABLE as error:
+                raise self._unreachable(error) from error
+            self._locks.append(held)
+            stack.callback(self._locks.remove, held)
+            yield
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What ``work`` reads over a connection. Waits while the database cannot be reached."""

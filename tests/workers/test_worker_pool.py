@@ -1,0 +1,135 @@
+"""A pool gives each idle worker the next job, and returns jobs in the order in which they end."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from recipesearch.checking.preflight import preflight
+from recipesearch.checking.worker_order import worker_order
+from recipesearch.errors import StudyError, TrialFailed
+from recipesearch.plan import Plan
+from recipesearch.workers import slots as slots_module
+from recipesearch.workers.instant import InstantWorker
+from recipesearch.workers.order import WorkerOrder
+from recipesearch.workers.slots import slots
+from recipesearch.workers.worker_pool import WorkerPool
+
+
+@pytest.fixture
+def order(make_paper_plan: Callable[..., Plan]) -> WorkerOrder:
+    return worker_order(preflight(make_paper_plan()))
+
+
+def pool_of(count: int, order: WorkerOrder, open_worker: Callable[..., Any] = InstantWorker) -> WorkerPool:
+    return WorkerPool(open_worker, [replace(order, slot=slot) for slot in range(count)])
+
+
+def test_jobs_run_at_the_same_time_and_come_back_as_they_end(order: WorkerOrder) -> None:
+    gates = [threading.Event() for _ in range(3)]
+    all_run = threading.Barrier(3)
+
+    def job(number: int) -> Callable[[Any], int]:
+        def wait(worker: Any) -> int:
+            all_run.wait(10)
+            gates[number].wait(10)
+            return number
+
+        return wait
+
+    jobs, found = iter([(number, job(number)) for number in range(3)]), []
+    gates[2].set()
+    with pool_of(3, order) as pool:
+        for tag, done in pool.stream(lambda: next(jobs, None)):
+            found.append((tag, done.result()))
+            gates[len(found) - 1].set()
+    assert found == [(2, 2), (0, 0), (1, 1)]
+
+
+def test_a_stream_asks_again_after_each_end(order: WorkerOrder) -> None:
+    """What there is to do may follow from what has ended."""
+    ended: list[int] = []
+
+    def next_job() -> Any:
+        asked = len(ended)
+        return None if asked == 3 or running else (running.append(asked) or asked, lambda worker: asked)
+
+    running: list[int] = []
+    with pool_of(2, order) as pool:
+        for tag, done in pool.stream(next_job):
+            running.clear()
+            ended.append(done.result())
+            assert tag == ended[-1]
+    assert ended == [0, 1, 2]
+
+
+def test_results_of_all_jobs_come_in_their_order(order: WorkerOrder) -> None:
+    with pool_of(4, order) as pool:
+        assert pool.all([lambda worker, n=n: n for n in range(20)]) == list(range(20))  # type: ignore[misc]
+        with pytest.raises(TrialFailed):
+            pool.all([lambda worker: (_ for _ in ()).throw(TrialFailed("broken"))])
+
+
+def test_each_worker_does_a_job_once(order: WorkerOrder) -> None:
+    with pool_of(3, order) as pool:
+        seen: list[Any] = []
+        pool.each(seen.append)
+        assert len(set(map(id, seen))) == len(seen) == pool.size == 3
+
+
+def test_a_worker_that_does_not_start_ends_the_others(order: WorkerOrder) -> None:
+    closed: list[int | None] = []
+
+    class Counted(InstantWorker):
+        def __init__(self, order: WorkerOrder) -> None:
+            super().__init__(order)
+            self._slot = order.slot
+            if order.slot == 1:
+                raise StudyError("no memory")
+
+        def __exit__(self, *error: Any) -> None:
+            closed.append(self._slot)
+
+    with pytest.raises(StudyError, match="no memory"):
+        pool_of(3, order, Counted)
+    assert sorted(closed) == [0, 2]  # type: ignore[type-var]
+
+
+def test_workers_under_different_conditions_are_refused(order: WorkerOrder) -> None:
+    class Unlike(InstantWorker):
+        def __init__(self, order: WorkerOrder) -> None:
+            super().__init__(order)
+            conditions = replace(self.ready.conditions, gpu=f"GPU {order.slot}")
+            self.ready = replace(self.ready, conditions=conditions)
+
+    with pytest.raises(StudyError, match="different conditions"):
+        pool_of(2, order, Unlike)
+
+
+def test_the_share_of_time_that_jobs_take(order: WorkerOrder) -> None:
+    with pool_of(2, order) as pool:
+        assert pool.utilisation == 0.0
+        pool.all([lambda worker: threading.Event().wait(0.2)] * 4)
+        assert 0.3 < pool.utilisation <= 1.0
+
+
+def cut(order: WorkerOrder, **engine: Any) -> WorkerOrder:
+    return replace(order, engine=order.engine.model_copy(update=engine))
+
+
+def test_workers_on_cpus_share_the_threads(order: WorkerOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "cores", lambda: 12)
+    assert slots(order) == [order]
+    shared = slots(cut(order, workers=4, threads=None))
+    assert [(one.slot, one.engine.threads) for one in shared] == [(slot, 3) for slot in range(4)]
+    assert [one.engine.threads for one in slots(cut(order, workers=2, threads=1))] == [1, 1]
+
+
+def test_each_worker_has_gpus_of_its_own(order: WorkerOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("recipesearch.workers.slots", "recipesearch.parents.memory"):
+        monkeypatch.setattr(f"{module}.visible_gpus", lambda: ["0", "3", "5", "6", "7"])
+    two = cut(order, kind="vllm", device="cuda", workers="auto", options={"tensor_parallel_size": 2})
+    assert [(one.slot, one.gpus) for one in slots(two)] == [(0, "0,3"), (1, "5,6")]
+    assert [one.gpus for one in slots(cut(two, options={}))] == ["0", "3", "5", "6", "7"]
