@@ -126,9 +126,13 @@ class CatCMAwMSampler(BaseSampler):
 
 
 def _generations(study: Study, size: int) -> Iterator[list[FrozenTrial]]:
-    """The study's complete generations, in order: the first ``size`` finished trials of each."""
+    """The study's complete generations, in order: of each the ``size`` trials that were completed first.
+
+    Not the first by number: with several workers a trial may end after its generation was learned from.
+    """
     by_generation: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    for trial in sorted(complete, key=lambda trial: (trial.datetime_complete, trial.number)):
         if _DRAWN in trial.system_attrs:
             by_generation.setdefault(trial.system_attrs[_DRAWN]["generation"], []).append(trial)
     for generation in range(len(by_generation)):
