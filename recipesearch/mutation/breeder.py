@@ -23,8 +23,7 @@ from ..study.ledger import Ledger
 from ..study.mutants import Mutant, Mutants
 from ..study.storage import Database
 from ..workers.order import OpenWorker, Scoring, WorkerOrder
-from ..workers.slots import slots
-from ..workers.worker_pool import WorkerPool
+from ..workers.worker_pool import WorkerPool, open_pool
 from .gate import Answers, Verdict, judge
 from .training_order import LINEAGE, Trained, TrainingOrder, mutant_key
 
@@ -149,7 +148,7 @@ class Breeder:
         """Scores mutants and sources, and writes each decision to the database."""
         order = self._gate_order(waiting, parents)
         pairs = [(m.elite.parent, parents[m.key]) for m in waiting]
-        with WorkerPool(self.means.open_worker, slots(order)) as pool:
+        with open_pool(self.means.open_worker, order) as pool:
             ledger = Ledger(self.means.database, pool.ready.conditions)
             scored = _Scored(pool, ledger, order.engine.dtype, {})
             scored.score([parent for pair in pairs for parent in pair])

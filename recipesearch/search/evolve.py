@@ -25,7 +25,7 @@ from ..scoring.preferences import Preferences
 from ..study.chain import begun
 from ..study.results import Results, open_stored
 from ..study.storage import Database
-from ..workers.order import OpenWorker, Scoring
+from ..workers.order import Cluster, OpenWorker, Scoring
 from ..workers.supervisor import Supervised
 from .elites import mutations
 from .population import first_era, next_era, require_same_population
@@ -86,7 +86,8 @@ class _Loop:
             plan = plan.model_copy(update={"held_out": ()})
         opening = next_era(plan, Breeder(plan, self.means)) if place else first_era(plan, self.means)
         breeder, database = Breeder(opening.plan, self.means), self.means.database
-        checked = preflight(opening.plan, members(opening.plan, database))
+        here = not isinstance(self.means.open_worker, Cluster)
+        checked = preflight(opening.plan, members(opening.plan, database), to_run=here)
         with database.sole_runner(opening.plan.name):
             if last and (results := finished(checked, database)):
                 return results

@@ -28,10 +28,9 @@ from ..study.identity import identify_study
 from ..study.results import Results
 from ..study.storage import Database
 from ..study.study import Candidate, Study
-from ..workers.order import OpenWorker, Scoring
-from ..workers.slots import slots
+from ..workers.order import Cluster, OpenWorker, Scoring
 from ..workers.supervisor import Supervised
-from ..workers.worker_pool import WorkerPool
+from ..workers.worker_pool import WorkerPool, open_pool
 from .remaining import finished
 
 _LOG = logging.getLogger("recipesearch")
@@ -96,7 +95,8 @@ def run(
     After an interruption at any point, the same call continues. A finished study starts no worker.
     """
     database = database or Database(plan.storage_url)
-    checked = preflight(plan, members(plan, database))
+    here = not isinstance(open_worker, Cluster)  # otherwise this machine need not have the memory
+    checked = preflight(plan, members(plan, database), to_run=here)
     with database.sole_runner(plan.name):
         if results := finished(checked, database):
             return results
@@ -157,7 +157,8 @@ class Session:
             return True
         self.study.tell(candidate, scores, seconds)
         self._note_best(progress, scores)
-        progress.scored, progress.utilisation = self.study.scored, self.pool.utilisation
+        progress.scored = self.study.scored
+        progress.workers, progress.utilisation = self.pool.size, self.pool.utilisation
         return False
 
     def _settle(self) -> None:
@@ -241,7 +242,7 @@ def open_session(
 
     Raises PlanError if the stored study differs from the plan.
     """
-    with WorkerPool(open_worker, slots(worker_order(checked))) as pool:
+    with open_pool(open_worker, worker_order(checked)) as pool:
         ready = pool.ready
         identity = identify_study(
             checked.plan,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from ..plan import EnginePlan
 from ..recipe import Parent, Recipe
@@ -55,7 +55,7 @@ class Ready:
 
 
 class Scoring(Protocol):
-    """The interface of a worker, in this process or another."""
+    """The interface of a worker, in this process or another. ``ready`` is known once ``with`` has begun."""
 
     ready: Ready
 
@@ -82,3 +82,14 @@ class Scoring(Protocol):
 
 
 OpenWorker = Callable[[WorkerOrder], Scoring]
+
+
+@runtime_checkable
+class Cluster(Protocol):
+    """Starts workers on other machines, as an OpenWorker does, and says how many there are to be."""
+
+    def __call__(self, order: WorkerOrder) -> Scoring:
+        """A worker for an order, which ``with`` starts."""
+
+    def slots(self, order: WorkerOrder) -> Sequence[WorkerOrder]:
+        """An order for each worker that the cluster has room for now."""

@@ -22,7 +22,7 @@ _START_SECONDS = 3600.0
 
 
 class Supervised:
-    """A Worker in a process group of its own, restarted after each loss.
+    """A Worker in a process group of its own, which ``with`` starts, restarted after each loss.
 
     ``command`` starts the worker process. Its output goes to ``log``.
     """
@@ -37,7 +37,6 @@ class Supervised:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._group: Group | None = None
-        self.ready = self._start()
 
     def score(
         self, recipe: Recipe, held_out: bool = False, part: Part | None = None
@@ -66,6 +65,8 @@ class Supervised:
             group.close()
 
     def __enter__(self) -> Self:
+        """Starts the process. ``close`` in another thread interrupts the start."""
+        self.ready = self._start()
         return self
 
     def __exit__(

@@ -2,55 +2,86 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import StudyError
-from .order import OpenWorker, Ready, Scoring, WorkerOrder
+from ..errors import MachineGone, StudyError
+from .order import Cluster, OpenWorker, Ready, Scoring, WorkerOrder
+from .slots import slots
 
 Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 Job = Callable[[Scoring], Result]
+_LOG = logging.getLogger("recipesearch")
+_LOOK = 5.0  # seconds after which a waiting pool looks again for workers to start
+_MOST = 4096  # threads; each is made when it is first needed
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A worker's slot, and the time at which the worker had started."""
+
+    slot: int
+    since: float
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A job on its worker, and the time of its start."""
+
+    tag: Any
+    job: Job[Any]
+    worker: Scoring
+    begun: float
 
 
 class WorkerPool:
-    """A worker for each order. The orders are equal but for their places on the machine.
+    """Workers for the orders that ``wanted`` returns, which are equal but for their slots.
 
-    Jobs go to idle workers and come back in the order in which they end. All calls come from one thread, so
-    the caller needs no locks. Raises StudyError if the workers report different conditions.
+    Jobs go to idle workers and come back in the order in which they end. The pool is open once one worker is;
+    others join when they have started, and when ``wanted`` returns further slots. The job of a worker whose
+    machine is lost goes to another worker. All calls come from one thread, so the caller needs no locks.
+    Raises StudyError if the workers report different conditions, and what starting a worker raises.
     """
 
     ready: Ready
 
-    def __init__(self, open_worker: OpenWorker, orders: Sequence[WorkerOrder]) -> None:
-        self._threads = ThreadPoolExecutor(len(orders), "worker")
-        self._running: dict[Future[Any], tuple[Any, Scoring, float]] = {}
-        self._opened, self._spent = time.monotonic(), 0.0
+    def __init__(self, open_worker: OpenWorker, wanted: Callable[[], Sequence[WorkerOrder]]) -> None:
+        self._open_worker, self._wanted = open_worker, wanted
+        self._threads = ThreadPoolExecutor(_MOST, "worker")
+        self._starting: dict[Future[Scoring], int] = {}  # by slot
+        self._workers: dict[Scoring, _Place] = {}
+        self._idle, self._waiting = deque[Scoring](), deque[tuple[Any, Job[Any]]]()
+        self._running: dict[Future[Any], _Running] = {}
         self._open = ExitStack()
+        self._spent = self._gone = 0.0  # seconds of ended jobs, and of workers that are lost
         try:
-            self._workers = self._started([self._threads.submit(open_worker, order) for order in orders])
-            self.ready = _common(self._workers)
+            while not self._workers:
+                self._start()
+                self._join(self._wait())
         except BaseException:
             self.close()
             raise
-        self._idle = deque(self._workers)
 
     @property
     def size(self) -> int:
-        """The number of workers."""
+        """The number of started workers."""
         return len(self._workers)
 
     @property
     def utilisation(self) -> float:
-        """The share of the workers' time since the start that jobs took, 0 to 1."""
+        """The share of the workers' time since their starts that jobs took, 0 to 1."""
         now = time.monotonic()
-        running = sum(now - begun for _, _, begun in self._running.values())
-        return (self._spent + running) / max(self.size * (now - self._opened), 1e-9)
+        running = sum(now - one.begun for one in self._running.values())
+        open_for = self._gone + sum(now - place.since for place in self._workers.values())
+        return (self._spent + running) / max(open_for, 1e-9)
 
     def stream(
         self, next_job: Callable[[], tuple[Tag, Job[Result]] | None]
@@ -61,11 +92,16 @@ class WorkerPool:
         when there is no job and none is running.
         """
         while True:
-            while self._idle and (one := next_job()) is not None:
+            while self._idle and (one := self._waiting.popleft() if self._waiting else next_job()):
                 self._submit(*one)
-            if not self._running:
+            if not self._running and not self._waiting:
                 return
-            yield self._next()
+            self._start()
+            ended = self._wait()
+            self._join(ended)
+            for done in [one for one in self._running if one in ended]:
+                if found := self._ended(done):
+                    yield found
 
     def all(self, jobs: Sequence[Job[Result]]) -> list[Result]:
         """The results of jobs, in the order of the jobs. Raises the error of the first job that fails."""
@@ -91,35 +127,61 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def _started(self, starting: Sequence[Future[Scoring]]) -> list[Scoring]:
-        """The started workers. Raises the first error, after all others have started or failed too."""
-        wait(starting)
-        workers = [self._open.enter_context(one.result()) for one in starting if not one.exception()]
-        for one in starting:
-            one.result()
-        return workers
+    # -- workers
+
+    def _start(self) -> None:
+        """Starts the workers that are wanted and neither started nor starting."""
+        taken = {*self._starting.values(), *(place.slot for place in self._workers.values())}
+        for slot, order in enumerate(self._wanted()):
+            if slot not in taken:
+                worker = self._open_worker(order)
+                self._open.push(worker)  # ends the worker in any state, even while it starts
+                self._starting[self._threads.submit(worker.__enter__)] = slot
+
+    def _join(self, ended: set[Future[Any]]) -> None:
+        """Takes the workers that have started. Raises what kept a worker from starting."""
+        for started in [one for one in self._starting if one in ended]:
+            slot = self._starting.pop(started)
+            try:
+                worker = started.result()
+            except MachineGone as lost:  # its machine left the cluster meanwhile
+                _LOG.warning("a worker did not start: %s", lost)
+                continue
+            if self._workers and worker.ready != self.ready:
+                raise StudyError(
+                    "the workers report different conditions (device, versions, tasks), and their scores "
+                    f"cannot be compared: {self.ready.conditions.engine}; {worker.ready.conditions.engine}"
+                )
+            self.ready = worker.ready
+            self._workers[worker] = _Place(slot, time.monotonic())
+            self._idle.append(worker)
+
+    # -- jobs
 
     def _submit(self, tag: Any, job: Job[Any]) -> None:
         worker = self._idle.popleft()
-        self._running[self._threads.submit(job, worker)] = tag, worker, time.monotonic()
+        running = _Running(tag, job, worker, time.monotonic())
+        self._running[self._threads.submit(job, worker)] = running
 
-    def _next(self) -> tuple[Any, Future[Any]]:
-        """The next job that ends; of several the one that was submitted first."""
-        ended = wait(self._running, return_when=FIRST_COMPLETED).done
-        done = next(one for one in self._running if one in ended)
-        tag, worker, begun = self._running.pop(done)
-        self._spent += time.monotonic() - begun
-        self._idle.append(worker)
-        return tag, done
+    def _wait(self) -> set[Future[Any]]:
+        """The jobs and the starts of workers that have ended; waits for one, but not for ever."""
+        return wait({*self._running, *self._starting}, _LOOK, FIRST_COMPLETED).done
+
+    def _ended(self, done: Future[Any]) -> tuple[Any, Future[Any]] | None:
+        """The tag and the outcome of a job that has ended; None if another worker has to do the job."""
+        running = self._running.pop(done)
+        self._spent += time.monotonic() - running.begun
+        lost = done.exception()
+        if not isinstance(lost, MachineGone):
+            self._idle.append(running.worker)
+            return running.tag, done
+        _LOG.warning("%s; another worker takes its recipe", lost)
+        self._gone += time.monotonic() - self._workers.pop(running.worker).since
+        self._waiting.append((running.tag, running.job))
+        return None
 
 
-def _common(workers: Sequence[Scoring]) -> Ready:
-    """What all workers report. Raises StudyError if their conditions differ."""
-    first, *others = (worker.ready for worker in workers)
-    for other in others:
-        if other != first:
-            raise StudyError(
-                "the workers report different conditions (device, versions, tasks): "
-                f"{first.conditions.engine} and {other.conditions.engine}; their scores cannot be compared"
-            )
-    return first
+def open_pool(open_worker: OpenWorker, order: WorkerOrder) -> WorkerPool:
+    """A pool of workers for an order: on this machine, or on the machines of a cluster."""
+    places = open_worker.slots if isinstance(open_worker, Cluster) else slots
+    return WorkerPool(open_worker, lambda: places(order))

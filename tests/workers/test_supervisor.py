@@ -220,7 +220,7 @@ def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
 
     monkeypatch.setattr(group, "write_record", slowly)
     with pytest.raises(StudyError, match="failed to start: crash: the worker ended with exit code 1"):
-        Supervised(light_order(), ["/bin/false"])
+        Supervised(light_order(), ["/bin/false"]).__enter__()
 
 
 @pytest.mark.parametrize("end", ["exit 3", "raise RefusedInput no room", "other conditions"])
