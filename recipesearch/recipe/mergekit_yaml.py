@@ -31,8 +31,9 @@ from .recipe import (
 
 PROVENANCE = "recipesearch"
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
-# libyaml's loader reads thousands of recipes in a second; some builds of PyYAML lack it.
+# libyaml reads thousands of recipes in a second, and writes them as fast; some builds of PyYAML lack it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TOP = {
     "merge_method",
     "base_model",
@@ -279,11 +280,11 @@ def _read_row(text: str, raw: Mapping[str, Any], identify: Callable[[str], Paren
     return TokenRow(identify(source["model"]), str(token) if number is None else int(number), force)
 
 
-class _FlowLists(yaml.SafeDumper):
+class _FlowLists(_DUMPER):  # type: ignore[misc]
     """Writes lists of numbers on one line, as is usual for layer ranges and gradients."""
 
 
-def _represent_list(dumper: _FlowLists, data: list[Any]) -> yaml.SequenceNode:
+def _represent_list(dumper: _FlowLists, data: list[Any]) -> Any:
     flow = all(isinstance(item, int | float) for item in data)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
 
