@@ -104,6 +104,8 @@ class Database:
 
         def once() -> T:
             with self.engine.connect() as connection:
+                if not self.file:  # saves a server two commands
+                    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return work(connection)
 
         return patiently(once)
@@ -142,7 +144,7 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         if self.file:
             return {"connect_args": {"timeout": _BUSY_SECONDS}}
-        return {"pool_pre_ping": True, "connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
+        return {"connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
 
     def _unreachable(self, error: Exception) -> StudyError:
         return StudyError(

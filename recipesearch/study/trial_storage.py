@@ -30,6 +30,8 @@ _PARAMS = models.TrialParamModel.__table__
 _VALUES = models.TrialValueModel.__table__
 _USER = models.TrialUserAttributeModel.__table__
 _SYSTEM = models.TrialSystemAttributeModel.__table__
+_STUDY_USER = models.StudyUserAttributeModel.__table__
+_STUDY_SYSTEM = models.StudySystemAttributeModel.__table__
 _FINITE = models.TrialValueModel.TrialValueType.FINITE
 
 _UNSAVED = 1 << 62  # ids of trials that are in memory only start here
@@ -41,6 +43,7 @@ Rows = list[dict[str, Any]]
 class _Saved:
     """What the database has of a trial. Optuna changes a trial's own dictionaries in place."""
 
+    key: int | None = None
     state: TrialState | None = None
     params: Set[str] = frozenset()
     user: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +51,8 @@ class _Saved:
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self:
-        return cls(trial.state, set(trial.params), dict(trial.user_attrs), dict(trial.system_attrs))
+        attributes = dict(trial.user_attrs), dict(trial.system_attrs)
+        return cls(trial._trial_id, trial.state, set(trial.params), *attributes)
 
 
 class TrialStorage(InMemoryStorage):
@@ -61,14 +65,14 @@ class TrialStorage(InMemoryStorage):
 
     def __init__(self, database: Database, name: str) -> None:
         super().__init__()
-        self._database, self._stored = database, database.storage
-        self._key = self._stored.get_study_id_from_name(name)
-        self._study = self.create_new_study(self._stored.get_study_directions(self._key), name)
+        self._database, stored = database, database.storage
+        self._key = stored.get_study_id_from_name(name)
+        self._study = self.create_new_study(stored.get_study_directions(self._key), name)
         self._saved: dict[int, _Saved] = {}  # of unfinished trials, by number
         self._max_trial_id = _UNSAVED
         mine = self._studies[self._study]
-        mine.user_attrs = self._stored.get_study_user_attrs(self._key)
-        mine.system_attrs = self._stored.get_study_system_attrs(self._key)
+        mine.user_attrs = stored.get_study_user_attrs(self._key)
+        mine.system_attrs = stored.get_study_system_attrs(self._key)
         for trial in database.read(lambda connection: list(_read(connection, self._key))):
             self._adopt(trial)
 
@@ -112,13 +116,17 @@ class TrialStorage(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Sets and saves an attribute of the study."""
-        self._stored.set_study_user_attr(self._key, key, value)
+        self._save_attribute(_STUDY_USER, key, value)
         super().set_study_user_attr(study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Sets and saves an attribute of the study."""
-        self._stored.set_study_system_attr(self._key, key, value)
+        self._save_attribute(_STUDY_SYSTEM, key, value)
         super().set_study_system_attr(study_id, key, value)
+
+    def _save_attribute(self, table: Any, key: str, value: Any) -> None:
+        row = {"study_id": self._key, "key": key, "value_json": json.dumps(value)}
+        self._database.write(lambda each: _put(each, table, ("study_id", "key"), [row]))
 
 
 def load(database: Database, name: str) -> optuna.Study:
@@ -141,7 +149,7 @@ def _write(connection: sa.Connection, study: int, trial: FrozenTrial, before: _S
 
     Rows that exist already get the same values again.
     """
-    key = connection.scalar(
+    key = before.key or connection.scalar(
         sa.select(_TRIALS.c.trial_id).where(_TRIALS.c.study_id == study, _TRIALS.c.number == trial.number)
     )
     state = {

@@ -32,14 +32,25 @@ class _Place:
     since: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
-    """A job on its worker, and the time of its start."""
+    """A job on its worker, and the times of its start and its end."""
 
     tag: Any
     job: Job[Any]
     worker: Scoring
     begun: float
+    ended: float | None = None
+
+    def do(self) -> Any:
+        try:
+            return self.job(self.worker)
+        finally:
+            self.ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.begun
 
 
 class WorkerPool:
@@ -79,7 +90,7 @@ class WorkerPool:
     def utilisation(self) -> float:
         """The share of the workers' time since their starts that jobs took, 0 to 1."""
         now = time.monotonic()
-        running = sum(now - one.begun for one in self._running.values())
+        running = sum(one.seconds for one in self._running.values())
         open_for = self._gone + sum(now - place.since for place in self._workers.values())
         return (self._spent + running) / max(open_for, 1e-9)
 
@@ -159,9 +170,8 @@ class WorkerPool:
     # -- jobs
 
     def _submit(self, tag: Any, job: Job[Any]) -> None:
-        worker = self._idle.popleft()
-        running = _Running(tag, job, worker, time.monotonic())
-        self._running[self._threads.submit(job, worker)] = running
+        running = _Running(tag, job, self._idle.popleft(), time.monotonic())
+        self._running[self._threads.submit(running.do)] = running
 
     def _wait(self) -> set[Future[Any]]:
         """The jobs and the starts of workers that have ended; waits for one, but not for ever."""
@@ -170,7 +180,7 @@ class WorkerPool:
     def _ended(self, done: Future[Any]) -> tuple[Any, Future[Any]] | None:
         """The tag and the outcome of a job that has ended; None if another worker has to do the job."""
         running = self._running.pop(done)
-        self._spent += time.monotonic() - running.begun
+        self._spent += running.seconds
         lost = done.exception()
         if not isinstance(lost, MachineGone):
             self._idle.append(running.worker)

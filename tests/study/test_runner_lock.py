@@ -11,6 +11,11 @@ from recipesearch.study.runner_lock import METADATA
 from recipesearch.study.storage import Database
 
 
+@pytest.fixture(autouse=True)
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recipesearch.study.runner_lock._LOOK", 0.0)
+
+
 def nothing(connection: sa.Connection) -> None:
     """A write that only proves who the runner is."""
 
