@@ -6,7 +6,8 @@
 Runs every study that FOLDER lacks, in this process, then prints a table for each space of landscapes.py.
 Objectives are exact match on the landscape's tasks, ITEMS search items each; with ``--value mean`` one
 number, the mean of two.
-With ``--part`` a recipe is scored on that many items of each task (search.items). Quality, by the number of
+With ``--part`` a recipe is scored on that many items of each task (search.items). With ``--workers`` so many
+recipes are in flight, for random times (virtual_pool.py). Quality, by the number of
 recipes: the hypervolume, above 0 or a task's bound, of the measured front's values on 300 held-out items of
 each task (one number: the held-out mean of the recipe with the best measured mean), so no quality is a
 winner's luck. Each cell: mean ± one standard error over zoos and search seeds, and how often the sampler
@@ -33,6 +34,7 @@ from markdown_tables import table_head, table_row
 from numpy.typing import NDArray
 from peers import Parents, evolve, mergenetic
 from quick_worker import QuickWorker, QuickZoo
+from virtual_pool import virtual
 
 from recipesearch import pareto
 from recipesearch.checking.preflight import preflight
@@ -69,11 +71,13 @@ class Cell:
     items: int
     part: int
     value: str
+    workers: int = 1
 
     @property
     def name(self) -> str:
         """The stem of the cell's file."""
         budget = f"t{self.trials}-i{self.items}" + (f"-p{self.part}" if self.part else "")
+        budget += f"-w{self.workers}" if self.workers > 1 else ""
         return f"{self.space}-{self.sampler}-z{self.zoo}-s{self.seed}-{budget}-{self.value}"
 
 
@@ -88,6 +92,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=150)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--value", choices=("front", "mean"), default="front")
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
@@ -110,7 +115,7 @@ def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
         for seed in a.seeds:
             for space in a.spaces:
                 for sampler in a.samplers:
-                    yield Cell(space, sampler, zoo, seed, a.trials, a.items, a.part, a.value)
+                    yield Cell(space, sampler, zoo, seed, a.trials, a.items, a.part, a.value, a.workers)
 
 
 def _file(folder: Path, cell: Cell) -> Path:
@@ -136,7 +141,8 @@ def _measure(cell: Cell, zoo: QuickZoo) -> dict[str, Any]:
 
 
 def _study(cell: Cell, plan: Plan, parents: Parents, zoo: QuickZoo) -> list[Scored]:
-    return run_study(plan, tuple(parents.values()), zoo, cell.part)[0]
+    with virtual(cell.workers, seed=cell.seed):
+        return run_study(plan, tuple(parents.values()), zoo, cell.part)[0]
 
 
 def run_study(
@@ -148,7 +154,7 @@ def run_study(
     except SpaceUsedUp:
         results = open_results(Database(plan.storage_url))[1]
     express = preflight(plan).space.express
-    recipes = [express(row.genome) for row in results.scored]
+    recipes = [express(row.genome) for row in sorted(results.scored, key=lambda row: str(row.ended))]
     scored = [(recipe, zoo.values(recipe, parents, part)) for recipe in recipes]
     return scored, [express(row.genome) for row in results.front]
 

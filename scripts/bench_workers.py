@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64])
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--each", type=int, default=20)
-    parser.add_argument("--storage", default="sqlite")
+    parser.add_argument("--storage", default="", help="a database (default: an SQLite file)")
     parser.add_argument("--sampler", default="random")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -84,7 +84,8 @@ def _measured(count: int, arguments: argparse.Namespace) -> list[str]:
     asked, told = Clock(Study, "ask"), Clock(Study, "tell")
     seen: list[tuple[float, Progress]] = []
     with tempfile.TemporaryDirectory() as folder, asked.patch, told.patch:
-        plan = _plan(Path(folder), count, arguments)
+        trials = count * arguments.each
+        plan = study_plan(Path(folder), arguments.sampler, count, trials, arguments.storage)
         results = run(plan, lambda progress: seen.append((time.monotonic(), progress)), worker)
         exact = _exact(results, plan, worker.scored)
     rate = plan.search.trials / (seen[-1][0] - seen[0][0])
@@ -94,17 +95,17 @@ def _measured(count: int, arguments: argparse.Namespace) -> list[str]:
     return [f"{rate:.1f}", *shares, *times, str(len(results.scored)), "yes" if exact else "NO"]
 
 
-def _plan(folder: Path, count: int, arguments: argparse.Namespace) -> Plan:
-    file = f"sqlite:///{folder / 'study.db'}"
+def study_plan(folder: Path, sampler: str, workers: int, trials: int, storage: str = "") -> Plan:
+    """A study of about 40 genes over three parents of the zoo, with two objectives."""
     document = {
         "name": f"workers-{uuid.uuid4().hex[:8]}",
         "parents": {name: f"zoo:{name}" for name in ("base", "math", "lang")},
         "base": "base",
         "space": {"weights": SPACE},
         "objectives": objectives(),
-        "search": {"sampler": arguments.sampler, "trials": count * arguments.each, "seed": count},
-        "engine": {**ENGINE, "workers": count},
-        "storage": file if arguments.storage == "sqlite" else arguments.storage,
+        "search": {"sampler": sampler, "trials": trials, "seed": workers},
+        "engine": {**ENGINE, "workers": workers},
+        "storage": storage or f"sqlite:///{folder / 'study.db'}",
     }
     return read_plan(document, folder, "workers")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +39,7 @@ Values = tuple[Measurement, ...]
 class Row:
     """One trial. ``values`` and ``held_out`` are in the objectives' order; None without a score.
 
+    ``ended`` is the local time at which the trial ended.
     ``expected_gain`` is what a model expected of the recipe: a share of the front's hypervolume or, of a
     single number, its increase.
     """
@@ -51,6 +53,7 @@ class Row:
     values: Values | None
     held_out: Values | None
     seconds: Seconds | None
+    ended: datetime | None = None
     standing: Standing | None = None
     expected_gain: float | None = None
 
@@ -236,6 +239,7 @@ def read_results(study: optuna.Study, ledger: Ledger) -> Results:
             values=_values(known, goals),
             held_out=_values(known, held_out),
             seconds=seconds.get(digest) if complete and digest else None,
+            ended=trial.datetime_complete,
             expected_gain=trial.user_attrs.get(GAIN),
         )
 
