@@ -65,4 +65,5 @@ def _news(progress: SearchProgress) -> str:
         if progress.failed
         else []
     )
-    return ", ".join(best + failed)
+    workers = [f"{progress.workers} workers, {progress.utilisation:.0%} busy"] if progress.workers > 1 else []
+    return ", ".join(workers + best + failed)

@@ -19,6 +19,7 @@ from ..study.results import Results, Row, Values
 
 STDERR = ".stderr"
 POSTERIOR, FRONT_PROBABILITY = "posterior.", "front_probability"
+_RECENT = 20  # recipes that the pace is taken from
 _NEXT, _LATEST = 10, 5  # recipes whose gain is estimated; proposals that the estimate is taken from
 
 
@@ -43,7 +44,8 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
     ``study`` is its name. Counts: ``wanted`` (recipes to score in all), ``scored``, ``front`` (recipes on the
     front), ``trials``, ``repeats``, ``running``, ``waiting``, ``failed``. ``failures``: the failed trials by
     cause, most frequent first. ``best``: ``{objective: {value, stderr, trial}}``, empty without scores.
-    ``recipes_per_minute``: by the time of loading and scoring alone, None without scores. ``expected_gain``:
+    By the clock, from the last twenty scored recipes: ``recipes_per_minute``, ``busy_workers`` (the mean
+    number of workers that were scoring) and ``minutes_left``; None without two scores. ``expected_gain``:
     what a model expects of the next ten recipes together at most, as a share of the front's hypervolume or,
     of a single number, as its increase; None without a model.
     """
@@ -62,7 +64,7 @@ def status_data(plan: Plan, results: Results) -> dict[str, Any]:
         "failed": sum(failures.values()),
         "failures": failures,
         "best": {name: _best(results, name) for name in results.objectives if results.scored},
-        "recipes_per_minute": _pace(results.scored),
+        **_pace(results.scored, plan.search.trials),
         "expected_gain": _ten_more(results),
     }
 
@@ -181,6 +183,15 @@ def _ten_more(results: Results) -> float | None:
     return float(f"{_NEXT * sum(gains) / len(gains):.3g}") if gains else None
 
 
-def _pace(scored: Sequence[Row]) -> float | None:
-    spent = [row.seconds.load + row.seconds.score for row in scored if row.seconds]
-    return round(60 * len(spent) / sum(spent), 1) if sum(spent) > 0 else None
+def _pace(scored: Sequence[Row], wanted: int) -> dict[str, float | None]:
+    ended = sorted(((row.ended, row) for row in scored if row.ended), key=lambda one: one[0])[-_RECENT - 1 :]
+    elapsed = (ended[-1][0] - ended[0][0]).total_seconds() if ended else 0.0
+    if elapsed <= 0:
+        return {"recipes_per_minute": None, "busy_workers": None, "minutes_left": None}
+    spent = sum(row.seconds.load + row.seconds.score for _, row in ended[1:] if row.seconds)
+    pace = 60 * (len(ended) - 1) / elapsed
+    return {
+        "recipes_per_minute": round(pace, 1),
+        "busy_workers": round(spent / elapsed, 1),
+        "minutes_left": round(max(0, wanted - len(scored)) / pace, 1),
+    }

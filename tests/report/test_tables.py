@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,22 @@ def test_status_counts_every_trial_once(tmp_path: Path) -> None:
     assert (data["scored"], data["failed"], data["repeats"], data["running"]) == (6, 1, 2, 1)
     assert data["failures"] == {"non-finite logits": 1}
     assert data["best"]["task0.acc"] == {"value": 0.8, "stderr": 0.025, "trial": 1}
-    assert data["recipes_per_minute"] == 30.0
     assert (data["wanted"], data["front"]) == (7, 3)
     json.dumps(data)
+
+
+def test_the_pace_is_that_of_the_clock(tmp_path: Path) -> None:
+    """Two workers score 2 seconds of work each 1.5 seconds."""
+    plan, results = make_study(tmp_path, TWO)
+    start = datetime(2026, 1, 1)
+    rows = [replace(row, ended=start + timedelta(seconds=1.5 * row.number)) for row in results.rows]
+    rows = [replace(row, seconds=Seconds(0.5, 1.5)) if row.values else row for row in rows]
+    data = status_data(plan, Results(results.identity, rows, results.ledger))
+    scored = [row for row in rows if row.values]
+    minutes = 1.5 * (scored[-1].number - scored[0].number) / 60
+    assert data["recipes_per_minute"] == round((len(scored) - 1) / minutes, 1)
+    assert data["busy_workers"] == round(2 * (len(scored) - 1) / (60 * minutes), 1)
+    assert data["minutes_left"] == round((plan.search.trials - len(scored)) * minutes / (len(scored) - 1), 1)
 
 
 def test_a_minimised_objective_is_best_at_its_lowest(tmp_path: Path) -> None:
