@@ -32,7 +32,6 @@ def create_or_open(
 
     Raises PlanError if the stored study differs from the plan.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = create(ledger.database, plan.name, _directions(plan, goals_of(identity)))
     stored = study.user_attrs.get(IDENTITY)
     if stored is not None:

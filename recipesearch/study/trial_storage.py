@@ -131,12 +131,14 @@ class TrialStorage(InMemoryStorage):
 
 def load(database: Database, name: str) -> optuna.Study:
     """A study of a database with its trials in memory. Raises KeyError if the database lacks the study."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     random = optuna.samplers.RandomSampler()
     return optuna.load_study(study_name=name, storage=TrialStorage(database, name), sampler=random)
 
 
 def create(database: Database, name: str, directions: Sequence[StudyDirection]) -> optuna.Study:
     """As ``load``; creates the study if the database lacks it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     optuna.create_study(study_name=name, storage=database.storage, directions=directions, load_if_exists=True)
     return load(database, name)
 
