@@ -9,7 +9,7 @@
     +-- TrialFailed              3   one candidate failed; a study records the cause and continues
         +-- WorkerLost               the failure left the worker process in an unknown state
             +-- MachineFault             crash, hang or out of memory: no verdict on the candidate
-                +-- MachineGone              the whole machine is lost: another worker scores the candidate
+                +-- MachineGone              the worker is lost for good: another one scores the candidate
 
 A message gives the cause and the next step, in one or two lines. A command interrupted by Ctrl-C exits with
 130, one ended by SIGTERM with 143. The work done so far is kept.
@@ -73,7 +73,7 @@ class MachineFault(WorkerLost):
 
 
 class MachineGone(MachineFault):
-    """The machine of the worker is lost, with the worker. The candidate goes to another worker."""
+    """The worker is lost for good, for instance with its machine. The candidate goes to another worker."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

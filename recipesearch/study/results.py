@@ -53,7 +53,7 @@ class Row:
     values: Values | None
     held_out: Values | None
     seconds: Seconds | None
-    ended: datetime | None = None
+    ended: datetime | None = field(default=None, compare=False)
     standing: Standing | None = None
     expected_gain: float | None = None
 

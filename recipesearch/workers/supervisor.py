@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import RecipeSearchError, StudyError, TrialFailed, WorkerLost
+from ..errors import MachineFault, MachineGone, RecipeSearchError, StudyError, TrialFailed, WorkerLost
 from ..files import cache_dir
 from ..recipe import Recipe
 from ..score import Part, Seconds, TaskScore
@@ -44,7 +44,7 @@ class Supervised:
         """As Worker.score, within the engine's timeout.
 
         Raises MachineFault if the process crashes, hangs or runs out of memory; the next call starts another
-        process. Raises StudyError if that process does not start.
+        process. Raises MachineGone or StudyError if that process does not start.
         """
         scores, seconds = self._answer(("score", recipe, held_out, part))
         return scores, seconds
@@ -99,6 +99,8 @@ class Supervised:
         try:
             ready = self._start()
         except RecipeSearchError as error:
+            if isinstance(error.__cause__, MachineFault):
+                raise MachineGone(f"a lost worker could not be replaced: {error}") from error
             raise StudyError(f"a lost worker could not be replaced: {error}; fix it and run again") from error
         if ready != self.ready:
             raise StudyError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import MachineGone, StudyError
+from ..errors import MachineGone, RecipeSearchError, StudyError
 from .order import Cluster, OpenWorker, Ready, Scoring, WorkerOrder
 from .slots import slots
 
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 Job = Callable[[Scoring], Result]
 _LOG = logging.getLogger("recipesearch")
 _LOOK = 5.0  # seconds after which a waiting pool looks again for workers to start
+_TRIES = 3  # starts of a worker
 _MOST = 4096  # threads; each is made when it is first needed
 
 
@@ -57,9 +58,10 @@ class WorkerPool:
     """Workers for the orders that ``wanted`` returns, which are equal but for their slots.
 
     Jobs go to idle workers and come back in the order in which they end. The pool is open once one worker is;
-    others join when they have started, and when ``wanted`` returns further slots. The job of a worker whose
-    machine is lost goes to another worker. All calls come from one thread, so the caller needs no locks.
-    Raises StudyError if the workers report different conditions, and what starting a worker raises.
+    others join when they have started, and when ``wanted`` returns further slots. The job of a worker that is
+    lost for good goes to another worker. A worker that does not start is tried again a few times, and done
+    without if others are there. All calls come from one thread, so the caller needs no locks. Raises
+    StudyError if the workers report different conditions, and the error of a last worker that did not start.
     """
 
     ready: Ready
@@ -72,6 +74,7 @@ class WorkerPool:
         self._idle, self._waiting = deque[Scoring](), deque[tuple[Any, Job[Any]]]()
         self._running: dict[Future[Any], _Running] = {}
         self._open = ExitStack()
+        self._failures = Counter[int]()  # starts that failed, by slot
         self._spent = self._gone = 0.0  # seconds of ended jobs, and of workers that are lost
         try:
             while not self._workers:
@@ -144,19 +147,24 @@ class WorkerPool:
         """Starts the workers that are wanted and neither started nor starting."""
         taken = {*self._starting.values(), *(place.slot for place in self._workers.values())}
         for slot, order in enumerate(self._wanted()):
-            if slot not in taken:
+            if slot in taken or self._failures[slot] >= _TRIES:
+                continue
+            try:
                 worker = self._open_worker(order)
-                self._open.push(worker)  # ends the worker in any state, even while it starts
-                self._starting[self._threads.submit(worker.__enter__)] = slot
+            except RecipeSearchError as error:
+                self._do_without(slot, error)
+                continue
+            self._open.push(worker)  # ends the worker in any state, even while it starts
+            self._starting[self._threads.submit(worker.__enter__)] = slot
 
     def _join(self, ended: set[Future[Any]]) -> None:
-        """Takes the workers that have started. Raises what kept a worker from starting."""
+        """Takes the workers that have started."""
         for started in [one for one in self._starting if one in ended]:
             slot = self._starting.pop(started)
             try:
                 worker = started.result()
-            except MachineGone as lost:  # its machine left the cluster meanwhile
-                _LOG.warning("a worker did not start: %s", lost)
+            except RecipeSearchError as error:
+                self._do_without(slot, error)
                 continue
             if self._workers and worker.ready != self.ready:
                 raise StudyError(
@@ -166,6 +174,13 @@ class WorkerPool:
             self.ready = worker.ready
             self._workers[worker] = _Place(slot, time.monotonic())
             self._idle.append(worker)
+
+    def _do_without(self, slot: int, error: RecipeSearchError) -> None:
+        """Counts a worker that did not start. Raises its error if there is no other worker."""
+        self._failures[slot] += 1
+        if not (self._workers or self._starting):
+            raise error
+        _LOG.warning("worker %d did not start: %s", slot, error)
 
     # -- jobs
 
@@ -185,7 +200,7 @@ class WorkerPool:
         if not isinstance(lost, MachineGone):
             self._idle.append(running.worker)
             return running.tag, done
-        _LOG.warning("%s; another worker takes its recipe", lost)
+        _LOG.warning("%s; another worker takes its job", lost)
         self._gone += time.monotonic() - self._workers.pop(running.worker).since
         self._waiting.append((running.tag, running.job))
         return None

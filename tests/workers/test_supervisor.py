@@ -15,7 +15,15 @@ from processes import Supervising, alive, light_order, living, within
 
 from recipesearch.checking.preflight import preflight
 from recipesearch.checking.worker_order import worker_order
-from recipesearch.errors import MachineFault, PlanError, RefusedInput, StudyError, TrialFailed, WorkerLost
+from recipesearch.errors import (
+    MachineFault,
+    MachineGone,
+    PlanError,
+    RefusedInput,
+    StudyError,
+    TrialFailed,
+    WorkerLost,
+)
 from recipesearch.plan import Plan
 from recipesearch.workers import group, supervisor
 from recipesearch.workers.supervisor import Supervised
@@ -223,7 +231,16 @@ def test_a_worker_that_ends_before_it_has_its_order_stops_the_study(
         Supervised(light_order(), ["/bin/false"]).__enter__()
 
 
-@pytest.mark.parametrize("end", ["exit 3", "raise RefusedInput no room", "other conditions"])
+def test_a_replacement_that_crashes_leaves_the_candidate_to_another_worker(
+    worker: Supervised, at_start: Callable[[str], object]
+) -> None:
+    fail(worker, "signal SIGSEGV")
+    at_start("exit 3")
+    with pytest.raises(MachineGone, match=r"a lost worker could not be replaced.*exit code 3"):
+        tell(worker, "score")
+
+
+@pytest.mark.parametrize("end", ["raise RefusedInput no room", "other conditions"])
 def test_a_replacement_that_does_not_stand_as_the_first_did_stops_the_study(
     worker: Supervised, at_start: Callable[[str], object], end: str
 ) -> None:

@@ -2,9 +2,10 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -82,22 +83,41 @@ def test_each_worker_does_a_job_once(order: WorkerOrder) -> None:
         assert len(set(map(id, seen))) == len(seen) == pool.size == 3
 
 
-def test_a_worker_that_does_not_start_ends_the_others(order: WorkerOrder) -> None:
-    closed: list[int | None] = []
+def never(order: WorkerOrder) -> Any:
+    raise StudyError("no memory")
 
-    class Counted(InstantWorker):
-        def __init__(self, order: WorkerOrder) -> None:
-            super().__init__(order)
-            self._slot = order.slot
-            if order.slot == 1:
-                raise StudyError("no memory")
 
-        def __exit__(self, *error: Any) -> None:
-            closed.append(self._slot)
+class Starting(InstantWorker):
+    """Worker 1 starts at its third try, worker 2 never."""
 
-    with pytest.raises(StudyError, match="no memory"):
-        pool_of(3, order, Counted)
-    assert closed == [0]
+    tries: ClassVar[Counter[int | None]]
+
+    def __init__(self, order: WorkerOrder) -> None:
+        super().__init__(order)
+        self._slot = order.slot
+
+    def __enter__(self) -> Self:
+        self.tries[self._slot] += 1
+        if self._slot == 2 or (self._slot == 1 and self.tries[1] < 3):
+            raise StudyError("killed")
+        return self
+
+
+def test_workers_that_do_not_start_are_done_without(
+    order: WorkerOrder, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = type("Starting", (Starting,), {"tries": Counter()})
+    with pool_of(3, order, kind) as pool:
+        pool.all([lambda worker: time.sleep(0.02)] * 30)
+        assert pool.size == 2
+    assert kind.tries == {0: 1, 1: 3, 2: 3}
+    assert "worker 2 did not start: killed" in caplog.text
+
+
+def test_the_last_worker_that_does_not_start_says_why(order: WorkerOrder) -> None:
+    for count in (1, 3):
+        with pytest.raises(StudyError, match="no memory"):
+            pool_of(count, order, never)
 
 
 def test_workers_under_different_conditions_are_refused(order: WorkerOrder) -> None:

@@ -79,7 +79,7 @@ def test_answers_are_those_of_the_worker(open_process: Open) -> None:
 @pytest.mark.parametrize("kind", ["PlanError", "RefusedInput", "StudyError"])
 def test_what_a_worker_says_on_purpose_at_its_start_arrives_as_it_is(open_process: Open, kind: str) -> None:
     with pytest.raises(getattr(errors, kind)) as arrived:
-        open_process(f"raise errors.{kind}('name another')")
+        open_process(f"raise errors.{kind}('name another')").__enter__()
     assert type(arrived.value) is getattr(errors, kind)
     assert str(arrived.value) == "name another"
 
@@ -88,7 +88,7 @@ def test_what_a_library_raises_at_the_start_stops_the_study_and_is_in_the_log(
     open_process: Open, cache: Path
 ) -> None:
     with pytest.raises(errors.StudyError, match=r"^the worker failed to start: ValueError: no rope$"):
-        open_process("raise ValueError('no rope' + chr(10) + 'and more')")
+        open_process("raise ValueError('no rope' + chr(10) + 'and more')").__enter__()
     assert "ValueError: no rope\nand more" in (cache / "logs" / "study.log").read_text()
 
 
