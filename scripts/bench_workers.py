@@ -1,11 +1,15 @@
 """Many workers on one study: throughput against the ideal, exactness, and the cost of bookkeeping.
 
     python scripts/bench_workers.py [--workers 1 2 4 8 16 64] [--seconds 1] [--each 20] [--storage URL]
+        [--real]
 
 Workers answer by a formula after SECONDS (InstantWorker and a pause). Each study scores EACH recipes per
 worker by random search, and its report says: recipes per second against WORKERS / SECONDS, the share of the
 workers' time that scoring took, milliseconds from a worker's end to its next recipe (ask and tell), and
-whether all totals are exact: recipes scored, trial numbers, one ledger row per key, no recipe twice.
+whether all totals are exact: recipes scored, trial numbers, one ledger row per key, no recipe twice. With
+``--real`` the workers are the project's, in processes of their own with one thread each: real merges in
+transformers, scored on 600 items. SECONDS is then what a recipe takes with one worker, for the share of the
+ideal.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from recipesearch.study.results import Results
 from recipesearch.study.storage import Database
 from recipesearch.study.study import Study
 from recipesearch.workers.instant import InstantWorker
+from recipesearch.workers.order import OpenWorker
+from recipesearch.workers.supervisor import Supervised
 
 SPACE = {
     "methods": ["linear", "ties"],
@@ -62,6 +68,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--storage", default="", help="a database (default: an SQLite file)")
     parser.add_argument("--sampler", default="random")
+    parser.add_argument("--real", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -86,8 +93,10 @@ def _measured(count: int, arguments: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as folder, asked.patch, told.patch:
         trials = count * arguments.each
         plan = study_plan(Path(folder), arguments.sampler, count, trials, arguments.storage)
-        results = run(plan, lambda progress: seen.append((time.monotonic(), progress)), worker)
-        exact = _exact(results, plan, worker.scored)
+        open_worker: OpenWorker = Supervised if arguments.real else worker
+        results = run(plan, lambda progress: seen.append((time.monotonic(), progress)), open_worker)
+        scored = None if arguments.real else worker.scored
+        exact = _exact(results, plan, scored)
     rate = plan.search.trials / (seen[-1][0] - seen[0][0])
     spent = np.array(asked.wall[: len(told.wall)]) + np.array(told.wall)
     times = [f"{1e3 * float(np.quantile(spent, q)):.1f}" for q in (0.5, 0.95)]
@@ -110,14 +119,14 @@ def study_plan(folder: Path, sampler: str, workers: int, trials: int, storage: s
     return read_plan(document, folder, "workers")
 
 
-def _exact(results: Results, plan: Plan, scored: Counter[str]) -> bool:
+def _exact(results: Results, plan: Plan, scored: Counter[str] | None) -> bool:
     """Whether every total is exact: see the module's description."""
     with Database(plan.storage_url).engine.connect() as connection:
         query = "select count(*) from recipesearch_scores group by recipe, task, engine having count(*) > 1"
         doubled = connection.execute(sa.text(query)).all()
     return (
         len(results.scored) == plan.search.trials
-        and set(scored.values()) == {1}
+        and (scored is None or set(scored.values()) == {1})
         and [row.number for row in results.rows] == list(range(len(results.rows)))
         and {row.state for row in results.rows} == {"complete"}
         and not doubled

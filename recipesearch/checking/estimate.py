@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.distributions import distribution_to_json
 
-from ..parents.memory import study_need, weight_bytes
+from ..parents.memory import of_workers, study_need, weight_bytes, workers_here
 from ..parents.tokenizer_files import Settled
 from ..space.kinds import Space
 from .preflight import Preflight
@@ -20,12 +20,13 @@ _TRIAL_BYTES, _GENE_BYTES, _ITEM_BYTES = 4_000, 140, 10
 def estimate(checked: Preflight, items: int) -> dict[str, Any]:
     """The counts and the sizes in bytes that a study of ``items`` scored items per recipe needs at most.
 
-    A loop's counts cover all its eras. Memory is the sum of the resident parents, the live model and vLLM's
-    KV cache (see ``memory.Need``); scoring needs more. Time is not estimated: it depends on the machine, and
-    a run's progress line shows it after a few recipes.
+    A loop's counts cover all its eras. Memory is the sum of the resident parents, the live models and vLLM's
+    KV caches of all ``workers`` on this machine (see ``memory.Need``); scoring needs more. Time is not
+    estimated: it depends on the machine, and a run's progress line shows it after a few recipes.
     """
     plan = checked.plan
-    needed = study_need(plan, checked.parents.checkpoints)
+    one = study_need(plan, checked.parents.checkpoints)
+    needed = of_workers(one, plan.engine)
     eras = plan.mutation.eras if plan.mutation else 1
     recipes, growth = eras * plan.search.trials, plan.most_parents / len(checked.parents.checkpoints)
     return {
@@ -36,6 +37,7 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         **({"eras": eras, "most_parents": plan.most_parents} if plan.evolves else {}),
         "genes": len(checked.space.genes),
         "sampler": f"{checked.choice.sampler} ({checked.choice.reason})",
+        "workers": workers_here(plan.engine),
         "recipes": recipes,
         "items_per_recipe": items,
         "memory_bytes": needed.total,
@@ -43,7 +45,7 @@ def estimate(checked: Preflight, items: int) -> dict[str, Any]:
         "model_bytes": needed.model,
         "cache_bytes": needed.cache,
         "database_bytes": recipes * (_trial_bytes(checked.space, growth) + items * _ITEM_BYTES),
-        "merged_model_bytes": needed.model,
+        "merged_model_bytes": one.model,
         **(
             {"vocabulary": _alignment(checked, checked.parents.vocabulary)}
             if checked.parents.vocabulary

@@ -53,30 +53,37 @@ def require_memory(
 
     Nothing is rejected if the available memory cannot be determined.
     """
-    needed = need(checkpoints, engine, live, places)
+    alone = need(checkpoints, engine, live, places)
     device = resolved(engine.device)
-    # The workers of a machine without GPUs share its memory; mapped files are there once.
-    sharing = workers_here(engine) if device == "cpu" else 1
-    parents = sharing * (needed.parents - (needed.mapped if device == "cpu" else 0))
-    model, cache = sharing * needed.model, sharing * needed.cache
-    required = parents + model + cache
+    # The workers of a machine without GPUs share its memory; on GPUs each has its own.
+    needed = of_workers(alone, engine) if device == "cpu" else alone
+    parents = needed.parents - (needed.mapped if device == "cpu" else 0)
+    required = parents + needed.model + needed.cache
     room = available(device, _ranks(engine))
     if room is None or required <= room:
-        return needed
+        return alone
     steps = {
-        "fewer engine.workers": sharing > 1,
+        "fewer engine.workers": device == "cpu" and workers_here(engine) > 1,
         "fewer parents": parents > 0,
         "a smaller mutation.pool": device == "cuda" and places > len(checkpoints),
         "the engine.dtype that the parents are stored in": device == "cpu" and parents > 0,
         "a smaller engine.dtype": device == "cuda" and engine.dtype == "float32",
-        "a smaller engine.options.max_model_len or kv_cache_memory_bytes": cache > 0,
+        "a smaller engine.options.max_model_len or kv_cache_memory_bytes": needed.cache > 0,
         "another machine": True,
     }
     raise RefusedInput(
         f"the study needs {_gib(required)} of {device} memory (parents {_gib(parents)}, live model "
-        f"{_gib(model)}, KV cache {_gib(cache)}), but only {_gib(room)} are available; "
+        f"{_gib(needed.model)}, KV cache {_gib(needed.cache)}), but only {_gib(room)} are available; "
         f"try {' or '.join(step for step, helps in steps.items() if helps)}"
     )
+
+
+def of_workers(needed: Need, engine: EnginePlan) -> Need:
+    """What all workers on this machine hold together. Parents that a CPU maps from files are held once."""
+    count = workers_here(engine)
+    mapped = needed.mapped if resolved(engine.device) == "cpu" else 0
+    parents = mapped + count * (needed.parents - mapped)
+    return Need(parents, count * needed.model, count * needed.cache, needed.mapped)
 
 
 def workers_here(engine: EnginePlan) -> int:

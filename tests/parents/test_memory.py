@@ -1,5 +1,6 @@
 """What a study needs of memory, against real models, and the refusal of what cannot fit."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from recipesearch.parents.memory import (
     gpu_share,
     longest_sequence,
     need,
+    of_workers,
     require_memory,
     weight_bytes,
 )
@@ -292,6 +294,28 @@ def test_parents_that_a_cpu_maps_from_their_files_need_not_fit(monkeypatch) -> N
         require_memory(mapped, EnginePlan(device="cuda"))
     with pytest.raises(RefusedInput):
         require_memory([checkpoint(1000)] * 2, EnginePlan(device="cpu"))
+
+
+def test_workers_on_cpus_each_hold_a_model_and_share_the_mapped_parents() -> None:
+    parents = [
+        checkpoint(dtype="BF16"),
+        checkpoint(dtype="F32"),
+    ]  # one is mapped
+    engine = vllm(kv_cache_memory_bytes=500)
+    one, many = need(parents, engine), engine.model_copy(update={"workers": 3})
+    together = of_workers(one, many)
+    assert (one.parents, one.mapped) == (4000, 2000)
+    assert (together.parents, together.model, together.cache) == (2000 + 3 * 2000, 6000, 1500)
+    assert of_workers(one, engine) == one
+
+
+def test_workers_that_do_not_fit_together_are_refused(monkeypatch) -> None:
+    engine = vllm(kv_cache_memory_bytes=500).model_copy(update={"workers": 3})
+    for room, fits in ((19500, True), (19499, False)):
+        monkeypatch.setattr(memory, "available", lambda device, ranks, room=room: room)
+        refused = pytest.raises(RefusedInput, match=r"fewer engine\.workers")
+        with contextlib.nullcontext() if fits else refused:
+            require_memory([checkpoint(dtype="F32"), checkpoint(dtype="F32")], engine)
 
 
 def test_nothing_is_refused_where_the_memory_is_not_known(monkeypatch) -> None:
