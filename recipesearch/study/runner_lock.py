@@ -32,13 +32,16 @@ _RUNNERS = sa.Table(
 
 
 class Lock:
-    """A held lock. ``require`` raises StudyError if the lock has been lost."""
+    """A held lock, and its token in the database once a first transaction is committed."""
 
     def __init__(self, name: str) -> None:
         self._name, self._token, self._claimed = name, uuid.uuid4().hex, False
 
     def require(self, connection: sa.Connection) -> None:
-        """Makes sure, within a transaction, that this process is still the study's only runner."""
+        """Makes sure, within a transaction, that this process is still the study's only runner.
+
+        Raises StudyError if the lock has been lost.
+        """
         self._hold()
         mine = _RUNNERS.c.study == self._name
         if self._claimed:
@@ -49,6 +52,9 @@ class Lock:
         claim = sa.update(_RUNNERS).where(mine).values(token=self._token)
         if not connection.execute(claim).rowcount:
             connection.execute(sa.insert(_RUNNERS).values(study=self._name, token=self._token))
+
+    def committed(self) -> None:
+        """Notes that a transaction after ``require`` is committed, and with it the token."""
         self._claimed = True
 
     def _hold(self) -> None:

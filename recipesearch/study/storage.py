@@ -125,7 +125,10 @@ class Database:
             with self.engine.begin() as connection:
                 for lock in self._locks:
                     lock.require(connection)
-                return work(connection)
+                done = work(connection)
+            for lock in self._locks:
+                lock.committed()
+            return done
 
         return patiently(once)
 

@@ -82,6 +82,22 @@ def test_a_runner_whose_study_was_taken_over_cannot_write(postgres: str) -> None
             first.write(nothing)
 
 
+def test_a_first_write_that_fails_is_repeated(database: Database) -> None:
+    """The token is rolled back with the rest."""
+    METADATA.create_all(database.engine)
+    failures = iter([OSError("disk"), None])
+
+    def work(connection: sa.Connection) -> None:
+        if error := next(failures):
+            raise error
+
+    with database.sole_runner("study"):
+        with pytest.raises(OSError, match="disk"):
+            database.write(work)
+        database.write(work)
+        database.write(nothing)
+
+
 def test_a_study_changes_hands_between_runs(database: Database) -> None:
     METADATA.create_all(database.engine)
     for _ in range(2):
