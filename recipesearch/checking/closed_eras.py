@@ -61,6 +61,7 @@ def _fixed(plan: Plan) -> dict[str, Any]:
         mode="json", exclude={"storage", "folder", "held_out", "parents", "preference", "mutation"}
     )
     content["search"].pop("max_failure_rate")
-    content["engine"].pop("timeout")
+    for key in ("timeout", "workers"):
+        content["engine"].pop(key)
     content["engine"]["options"] = plan.engine.deciding_options
     return content

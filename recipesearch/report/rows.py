@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from ..plan import Plan
@@ -19,7 +20,7 @@ from ..study.results import Results, Row, Values
 
 STDERR = ".stderr"
 POSTERIOR, FRONT_PROBABILITY = "posterior.", "front_probability"
-_RECENT = 20  # recipes that the pace is taken from
+_RECENT, _PAUSE = 20, 10  # recipes that the pace is taken from; their seconds in a pause between two runs
 _NEXT, _LATEST = 10, 5  # recipes whose gain is estimated; proposals that the estimate is taken from
 
 
@@ -183,8 +184,19 @@ def _ten_more(results: Results) -> float | None:
     return float(f"{_NEXT * sum(gains) / len(gains):.3g}") if gains else None
 
 
+def _without_pauses(ended: list[tuple[datetime, Row]]) -> list[tuple[datetime, Row]]:
+    """The last ends of trials since the last pause: a gap far longer than the recipe after it took."""
+    kept = ended[-1:]
+    for one in reversed(ended[-_RECENT - 1 : -1]):
+        taken = kept[0][1].seconds
+        if taken and (kept[0][0] - one[0]).total_seconds() > _PAUSE * max(taken.load + taken.score, 1.0):
+            break
+        kept.insert(0, one)
+    return kept
+
+
 def _pace(scored: Sequence[Row], wanted: int) -> dict[str, float | None]:
-    ended = sorted(((row.ended, row) for row in scored if row.ended), key=lambda one: one[0])[-_RECENT - 1 :]
+    ended = _without_pauses(sorted(((row.ended, row) for row in scored if row.ended), key=lambda one: one[0]))
     elapsed = (ended[-1][0] - ended[0][0]).total_seconds() if ended else 0.0
     if elapsed <= 0:
         return {"recipes_per_minute": None, "busy_workers": None, "minutes_left": None}

@@ -163,18 +163,21 @@ class Session:
 
     def _settle(self) -> None:
         """Scores recipes on further items until their places on the front are sure."""
-        left_out: set[str] = set()  # recipes that failed, or are in flight
+        failed: set[str] = set()
+        flying: dict[str, Part] = {}
 
         def most_in_doubt() -> tuple[Recipe, Job] | None:
-            if (doubt := self.study.next_in_doubt(left_out)) is None:
+            if (doubt := self.study.next_in_doubt(failed | flying.keys(), flying.values())) is None:
                 return None
             recipe, part = doubt
-            left_out.add(recipe.digest)
+            flying[recipe.digest] = part
             return recipe, partial(_score, recipe=recipe, part=part)
 
         for recipe, scored in self.pool.stream(most_in_doubt):
-            if self._commit(recipe, scored, f"recipe {recipe.digest[:12]} has no further scores"):
-                left_out.remove(recipe.digest)
+            del flying[recipe.digest]
+            if not self._commit(recipe, scored, f"recipe {recipe.digest[:12]} has no further scores"):
+                failed.add(recipe.digest)
+        self.study.settled()
 
     def _score_held_out(self) -> None:
         """Scores the front and the seeds on the held-out items, unless the ledger has the scores."""

@@ -42,9 +42,10 @@ class Budget:
             return None
         return fewest, fewest + self._search.items
 
-    def may_settle(self, recipes: Collection[str]) -> bool:
+    def may_settle(self, recipes: Collection[str], pending: Collection[Part] = ()) -> bool:
         """Whether the study's recipes may be scored on items beyond the first part of each task.
 
+        ``pending`` are the parts that are being scored.
         The front's members are often too much alike to be told apart, so certainty has a price limit.
         """
         if self._search.items is None:
@@ -52,6 +53,7 @@ class Budget:
         known = self._ledger.known(self._whole)
         searched = len(recipes) * sum(self._wanted.values())
         answered = sum(sum(known.get(recipe, {}).values()) for recipe in recipes)
+        answered += len(self._whole) * sum(stop - start for start, stop in pending)
         return answered - searched < _SETTLING * searched
 
     def add(self, recipes: Collection[str]) -> None:

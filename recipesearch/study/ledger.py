@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from ..score import Conditions, Goal, Measurement, Metrics, Seconds, TaskScore, mean_of
 from .blocks import BLOCKS, convert_rows, read_items, write_block
+from .outage import patiently
 from .storage import METADATA, Database, insert_new
 
 _RECIPES = sa.Table(
@@ -47,8 +48,8 @@ class Ledger:
 
     def __init__(self, database: Database, conditions: Conditions) -> None:
         self.database, self._conditions = database, conditions
-        convert_rows(database.engine)
-        METADATA.create_all(database.engine)
+        patiently(lambda: convert_rows(database.engine))
+        patiently(lambda: METADATA.create_all(database.engine))
 
     def commit(self, recipe: str, yaml: str, scores: Sequence[TaskScore], seconds: Seconds) -> None:
         """Writes a recipe's scores in one transaction: a crash leaves all of them or none.

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .outage import patiently
 from .storage import METADATA, Database, insert_new
 
 _MUTANTS = sa.Table(
@@ -51,7 +52,7 @@ class Mutants:
 
     def add(self, mutant: Mutant) -> None:
         """Writes a mutant; an existing row of the same key stays unchanged."""
-        METADATA.create_all(self._database.engine)
+        patiently(lambda: METADATA.create_all(self._database.engine))
         row = {**asdict(mutant), "at": datetime.now(UTC)}
         self._database.write(
             lambda connection: connection.execute(insert_new(connection, _MUTANTS).values(row))
@@ -70,7 +71,7 @@ class Mutants:
         return {mutant.digest: mutant for mutant in self._where(_MUTANTS.c.digest.in_(list(digests)))}
 
     def _where(self, condition: sa.ColumnElement[bool]) -> list[Mutant]:
-        if not sa.inspect(self._database.engine).has_table(_MUTANTS.name):
+        if not self._database.read(lambda connection: sa.inspect(connection).has_table(_MUTANTS.name)):
             return []
         columns = [_MUTANTS.c[field.name] for field in fields(Mutant)]
         query = sa.select(*columns).where(condition).order_by(_MUTANTS.c.at, _MUTANTS.c.key)

@@ -24,6 +24,7 @@ from .blocks import LAST_TABLES
 from .bounds import violation
 from .identity import Identity, goals_of
 from .ledger import Ledger
+from .outage import patiently
 from .standings import stored_posterior
 from .storage import Database
 from .trial_storage import load
@@ -196,13 +197,13 @@ def open_stored(database: Database, name: str | None = None) -> tuple[Plan, Iden
     """The stored plan and identity of a study. Raises as ``open_results``; reads no trial and no score."""
     database.require_studies(LAST_TABLES)
     storage = database.storage
-    names = [name] if name else optuna.get_all_study_names(storage)
+    names = [name] if name else patiently(lambda: optuna.get_all_study_names(storage))
     if not names:
         raise StudyError("the database holds no study yet; run one first")
     if len(names) != 1:
         raise PlanError(f"the database holds {len(names)} studies; name one: {', '.join(sorted(names))}")
     try:
-        stored = storage.get_study_user_attrs(storage.get_study_id_from_name(names[0]))
+        stored = patiently(lambda: storage.get_study_user_attrs(storage.get_study_id_from_name(names[0])))
     except KeyError as error:
         raise StudyError(f"the storage has no study '{names[0]}' yet; run it first") from error
     if PLAN not in stored or IDENTITY not in stored:

@@ -21,11 +21,16 @@ import sqlalchemy as sa
 from ..errors import StudyError
 
 METADATA = sa.MetaData()  # all tables of recipesearch
+_OWN_SESSION = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+_END_SESSION = """
+    select pg_terminate_backend(pid, 5000) from pg_stat_activity
+    where pid = :pid and backend_start = :backend_start
+"""
 _LOOK = 1.0  # seconds between two looks at the session that holds a lock; the token is compared every time
 
 _RUNNERS = sa.Table(
     "recipesearch_runners",
-    METADATA,
+    sa.MetaData(),  # created by a runner alone: who only looks may not create tables
     sa.Column("study", sa.String(512), primary_key=True),
     sa.Column("token", sa.String(32), nullable=False),
 )
@@ -49,6 +54,7 @@ class Lock:
             if token != self._token:
                 raise self._lost()
             return
+        _RUNNERS.create(connection, checkfirst=True)
         claim = sa.update(_RUNNERS).where(mine).values(token=self._token)
         if not connection.execute(claim).rowcount:
             connection.execute(sa.insert(_RUNNERS).values(study=self._name, token=self._token))
@@ -100,10 +106,12 @@ class ServerLock(Lock):
         self._connection.engine.dispose()
 
     def _take(self) -> sa.Connection:
+        """A connection whose session has the lock. Raises StudyError if another session has it."""
         connection = self._connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(lock_key(self._name)))):
             connection.engine.dispose()
             raise _taken(self._name)
+        self._session = connection.execute(sa.text(_OWN_SESSION)).one()
         return connection
 
     def _hold(self) -> None:
@@ -115,7 +123,14 @@ class ServerLock(Lock):
                 self._seen = time.monotonic()
                 return
         self.close()
+        self._end_session()
         self._connection = self._take()
+
+    def _end_session(self) -> None:
+        """Ends our lost session, which the server may still count as alive after a cut connection."""
+        connection = self._connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(sa.text(_END_SESSION), self._session._asdict())
+        connection.engine.dispose()
 
 
 @contextmanager

@@ -123,6 +123,8 @@ class Database:
 
         def once() -> T:
             with self.engine.begin() as connection:
+                if self.file:  # otherwise the driver begins at the first change, after the lock was compared
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 for lock in self._locks:
                     lock.require(connection)
                 done = work(connection)
@@ -147,7 +149,7 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         if self.file:
             return {"connect_args": {"timeout": _BUSY_SECONDS}}
-        return {"connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
+        return {"pool_pre_ping": True, "connect_args": {"keepalives_idle": _ALIVE_SECONDS}}
 
     def _unreachable(self, error: Exception) -> StudyError:
         return StudyError(

@@ -23,7 +23,7 @@ from ..recipe.mergekit_yaml import to_yaml
 from ..samplers.fit import SAMPLERS
 from ..samplers.marks import RECIPE
 from ..samplers.per_trial import Known, PerTrialSampler
-from ..samplers.posterior import posterior
+from ..samplers.posterior import Posterior, posterior
 from ..score import Goal, Part, Seconds, TaskScore
 from ..space.kinds import Space
 from ..space.seeds import Labelled, start
@@ -80,6 +80,7 @@ class Study:
         self._flying: dict[str, list[Trial]] = {}  # the trials of each recipe that is being scored
         self._scored = 0
         self._interrupted: list[FrozenTrial] = []
+        self._found: Posterior | None = None  # the last posterior
         self._held: list[str] = []  # scored recipes in flight whose trials wait for the parents' values
         self._awaited: set[int] = set()  # the trials whose values others wait for
         self._ends = TrialEnds(study, ledger, goals, plan.search.scalarize, list(space.pool.parents))
@@ -145,12 +146,15 @@ class Study:
             before = self._scored
             trial = self._next_trial()
             if trial is None:
+                if len(self._held) == len(self._flying):  # no parent is left that they could wait for
+                    self._awaited.clear()
+                    self._release(())
                 return None
             recipe = self._space.express(self._genome(trial))
             if trial.user_attrs.get(RECIPE) != recipe.digest:
                 trial.set_user_attr(RECIPE, recipe.digest)
+            self._trials.save(trial.number)  # a trial that stays in memory would leave a gap in the numbers
             if not self._answered(trial, recipe.digest):
-                self._trials.save(trial.number)
                 self._flying[recipe.digest] = [trial]
                 return Candidate(trial, recipe, self._budget.part)
             # A recipe that only another study in the database has scored counts as new.
@@ -183,24 +187,30 @@ class Study:
         if self._data:
             self._data.forget(recipe.digest)
 
-    def next_in_doubt(self, without: Collection[str] = ()) -> tuple[Recipe, Part] | None:
-        """The recipe whose place on the front is most in doubt, with the items to score next.
+    def next_in_doubt(
+        self, without: Collection[str] = (), pending: Collection[Part] = ()
+    ) -> tuple[Recipe, Part] | None:
+        """The recipe whose place on the front is most in doubt, and the items to score next; None at the end.
 
-        None at the end; the posterior is then stored. Recipes of the digests ``without`` are left out. Only a
-        model-based search has a posterior.
+        Recipes of the digests ``without`` are left out. ``pending`` are the parts that are being scored. Only
+        a model-based search has a posterior.
         """
-        found = posterior(self._study, self._problem) if self._problem else None
+        found = self._found = posterior(self._study, self._problem) if self._problem else None
         if found is None:
             return None
         doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.standings.items()}
         in_doubt = [recipe for recipe in doubts.keys() - set(without) if doubts[recipe] < 0.5 - _SURE]
-        if self._budget.may_settle(doubts):
+        if self._budget.may_settle(doubts, pending):
             rows = {row.recipe: row for row in self.results().scored}
             for recipe in sorted(in_doubt, key=lambda recipe: (doubts[recipe], recipe)):
                 if part := self._budget.next_part(recipe):
                     return self._space.express(rows[recipe].genome), part
-        store_posterior(self._study, found)
         return None
+
+    def settled(self) -> None:
+        """Stores the posterior of the last ``next_in_doubt``, which ends a model-based search."""
+        if self._found is not None:
+            store_posterior(self._study, self._found)
 
     def results(self) -> Results:
         """The results of all trials so far."""
@@ -218,7 +228,9 @@ class Study:
         return None if self._budget.reached(self._scored, len(self._flying)) else self._study.ask()
 
     def _genome(self, trial: Trial) -> dict[str, Any]:
-        """Asks for every gene. A resumed trial keeps the genes that it already has."""
+        """Asks for every gene. A resumed trial keeps its genes, and its place in a sampler's generations."""
+        if trial.params.keys() >= self._space.genes.keys():
+            return dict(trial.params)
         genome: dict[str, Any] = {}
         for name, gene in self._space.genes.items():
             if isinstance(gene, FloatDistribution):

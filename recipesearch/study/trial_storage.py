@@ -23,6 +23,7 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ..errors import StudyError
 from .storage import Database, upsert
 
 _TRIALS = models.TrialModel.__table__
@@ -209,12 +210,17 @@ def _read(connection: sa.Connection, study: int) -> Iterator[FrozenTrial]:
     columns = [_TRIALS.c[name] for name in ("trial_id", "number", "state")]
     dates = [_TRIALS.c.datetime_start, _TRIALS.c.datetime_complete]
     query = sa.select(*columns, *dates).where(_TRIALS.c.study_id == study).order_by(_TRIALS.c.number)
+    # First: what another process writes meanwhile may be more, but never less, than these trials have.
+    trials = list(connection.execute(query))
     params = _by_trial(connection, study, _PARAMS, _PARAMS.c.param_name, ("param_value", "distribution_json"))
     values = _by_trial(connection, study, _VALUES, _VALUES.c.objective, ("value", "value_type"))
     user, system = (_by_trial(connection, study, t, t.c.key, ("value_json",)) for t in (_USER, _SYSTEM))
-    for number, (key, _, state, start, end) in enumerate(connection.execute(query)):
+    for place, (key, number, state, start, end) in enumerate(trials):
+        if number != place:
+            raise StudyError(f"the database is damaged: trial {place} is missing; restore a copy of it")
         genes = {name: (_from_json(text), value) for name, value, text in params.get(key, ())}
         found = [_finite(value, kind) for _, value, kind in values.get(key, ())]
+        found = found if state == TrialState.COMPLETE else []
         yield FrozenTrial(
             number=number,
             state=state,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import MachineGone, RefusedInput, StudyError
 from ..parents.memory import gpus_of_a_worker
+from ..plan import EnginePlan
 from ..recipe import Recipe
 from ..score import Part, Seconds, TaskScore
 from .order import Ready, WorkerOrder
@@ -47,14 +48,16 @@ class RayCluster:
         return RayWorker(order)
 
     def slots(self, order: WorkerOrder) -> Sequence[WorkerOrder]:
-        """An order for each of ``engine.workers`` workers that the nodes have room for; ``auto`` fills them.
+        """An order for each of ``engine.workers`` workers; with ``auto`` as many as the nodes have room for.
 
-        Without GPUs a worker has ``engine.threads`` threads, by default one, and as many of Ray's CPUs.
+        A worker without GPUs has ``engine.threads`` threads, by default one, and as many of Ray's CPUs.
         """
-        engine = order.engine.model_copy(update={"threads": order.engine.threads or 1})
-        room = sum(_room(node, engine) for node in _nodes())
-        count = room if engine.workers == "auto" else min(engine.workers, room)
-        return [replace(order, engine=engine, slot=slot) for slot in range(max(1, count))]
+        engine, on_gpus = order.engine, _on_gpus(order)
+        if not on_gpus:
+            engine = engine.model_copy(update={"threads": engine.threads or 1})
+        room = [_room(node, engine, on_gpus) for node in _nodes()]
+        count = max(1, sum(room)) if engine.workers == "auto" else engine.workers
+        return [replace(order, engine=engine, slot=slot) for slot in range(count)]
 
 
 class RayWorker:
@@ -70,7 +73,8 @@ class RayWorker:
 
         gpus = gpus_of_a_worker(order.engine) if _on_gpus(order) else 0
         kind: Any = ray.remote(_Supervising)
-        self._actor = kind.options(num_gpus=gpus, num_cpus=1 if gpus else order.engine.threads).remote(order)
+        cpus = 1 if gpus else order.engine.threads or 1
+        self._actor = kind.options(num_gpus=gpus, num_cpus=cpus).remote(order)
 
     def score(
         self, recipe: Recipe, held_out: bool = False, part: Part | None = None
@@ -106,7 +110,7 @@ class RayWorker:
             return ray.get(getattr(self._actor, method).remote(*arguments))
         except ray.exceptions.RayTaskError as failure:
             raise failure.cause from failure
-        except ray.exceptions.RayActorError as loss:
+        except ray.exceptions.RayError as loss:  # the actor, its node or an object is lost
             raise MachineGone(f"a worker's machine is lost: {str(loss).strip().splitlines()[0]}") from loss
 
 
@@ -147,11 +151,12 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes() if node["Alive"]]
 
 
-def _room(node: dict[str, Any], engine: Any) -> int:
+def _room(node: dict[str, Any], engine: EnginePlan, on_gpus: bool) -> int:
     """The number of workers that a node has room for."""
     resources = node["Resources"]
-    gpus = int(resources.get("GPU", 0)) if engine.device != "cpu" else 0
-    return gpus // gpus_of_a_worker(engine) if gpus else int(resources.get("CPU", 0)) // engine.threads
+    if on_gpus:
+        return int(resources.get("GPU", 0)) // gpus_of_a_worker(engine)
+    return int(resources.get("CPU", 0)) // (engine.threads or 1)
 
 
 def _on_gpus(order: WorkerOrder) -> bool:

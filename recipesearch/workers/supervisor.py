@@ -37,6 +37,7 @@ class Supervised:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self._group: Group | None = None
+        self._closed = False
 
     def score(
         self, recipe: Recipe, held_out: bool = False, part: Part | None = None
@@ -59,7 +60,11 @@ class Supervised:
         self._answer(("forget", digests))
 
     def close(self) -> None:
-        """Ends the process group in any state, and removes its shared memory."""
+        """Ends the process group in any state, and removes its shared memory. No other process is started."""
+        self._closed = True
+        self._end_group()
+
+    def _end_group(self) -> None:
         group, self._group = self._group, None
         if group is not None:
             group.close()
@@ -83,15 +88,17 @@ class Supervised:
     def _start(self) -> Ready:
         group = self._group = Group(self._command, self._order, self.log, self._environment)
         try:
+            if self._closed:  # by another thread, before it could see the group
+                raise MachineFault("the worker was closed while it started")
             ready = group.receive(_START_SECONDS, f"hang: not ready within {_START_SECONDS:.0f} s")
             if isinstance(ready, Exception):
                 raise ready
             group.record()  # again: the started worker has shared memory
         except TrialFailed as failure:
-            self.close()
+            self._end_group()
             raise StudyError(f"the worker failed to start: {failure}") from failure
         except BaseException:
-            self.close()
+            self._end_group()
             raise
         return ready  # type: ignore[no-any-return]
 
@@ -114,7 +121,7 @@ class Supervised:
     def _answer(self, question: tuple[Any, ...], seconds: float | None = None) -> Any:
         group = self._group
         if group is not None and not group.send(question):
-            self.close()  # the process ended while it was idle
+            self._end_group()  # the process ended while it was idle
             group = None
         if group is None:
             group = self._start_again()
@@ -123,10 +130,10 @@ class Supervised:
             seconds = seconds or self._timeout
             answer = group.receive(seconds, f"hang: no answer within {seconds:.0f} s")
         except TrialFailed:
-            self.close()
+            self._end_group()
             raise
         if isinstance(answer, WorkerLost):
-            self.close()
+            self._end_group()
         if isinstance(answer, Exception):
             raise answer
         return answer

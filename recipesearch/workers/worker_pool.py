@@ -7,8 +7,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 Job = Callable[[Scoring], Result]
 _LOG = logging.getLogger("recipesearch")
 _LOOK = 5.0  # seconds after which a waiting pool looks again for workers to start
-_TRIES = 3  # starts of a worker
+_TRIES = 3  # starts of a worker; workers that one job may lose
 _MOST = 4096  # threads; each is made when it is first needed
 
 
@@ -35,10 +36,11 @@ class _Place:
 
 @dataclass
 class _Running:
-    """A job on its worker, and the times of its start and its end."""
+    """A job on its worker, the times of its start and its end, and how many workers it has lost before."""
 
     tag: Any
     job: Job[Any]
+    losses: int
     worker: Scoring
     begun: float
     ended: float | None = None
@@ -59,9 +61,11 @@ class WorkerPool:
 
     Jobs go to idle workers and come back in the order in which they end. The pool is open once one worker is;
     others join when they have started, and when ``wanted`` returns further slots. The job of a worker that is
-    lost for good goes to another worker. A worker that does not start is tried again a few times, and done
-    without if others are there. All calls come from one thread, so the caller needs no locks. Raises
-    StudyError if the workers report different conditions, and the error of a last worker that did not start.
+    lost for good goes to another worker, at most twice. A worker that does not start is tried again a few
+    times, and done without if others are there. All calls come from one thread, so the caller needs no locks.
+
+    Raises StudyError if the workers report different conditions or all are lost, and the error of a last
+    worker that did not start.
     """
 
     ready: Ready
@@ -69,9 +73,9 @@ class WorkerPool:
     def __init__(self, open_worker: OpenWorker, wanted: Callable[[], Sequence[WorkerOrder]]) -> None:
         self._open_worker, self._wanted = open_worker, wanted
         self._threads = ThreadPoolExecutor(_MOST, "worker")
-        self._starting: dict[Future[Scoring], int] = {}  # by slot
+        self._starting: dict[Future[Any], tuple[int, Scoring]] = {}
         self._workers: dict[Scoring, _Place] = {}
-        self._idle, self._waiting = deque[Scoring](), deque[tuple[Any, Job[Any]]]()
+        self._idle, self._waiting = deque[Scoring](), deque[tuple[Any, Job[Any], int]]()
         self._running: dict[Future[Any], _Running] = {}
         self._open = ExitStack()
         self._failures = Counter[int]()  # starts that failed, by slot
@@ -102,18 +106,23 @@ class WorkerPool:
     ) -> Iterator[tuple[Tag, Future[Result]]]:
         """Gives each idle worker the next job, and yields the tag and the outcome of each job that ends.
 
-        ``next_job`` returns None if there is no job now, and is asked again after each end. The stream ends
-        when there is no job and none is running.
+        ``next_job`` returns None if there is no job now, and is asked again after each end and for each new
+        worker. The stream ends when there is no job and none is running.
         """
+        may_ask = True
         while True:
-            while self._idle and (one := self._waiting.popleft() if self._waiting else next_job()):
-                self._submit(*one)
+            while self._idle and self._waiting:
+                self._submit(*self._waiting.popleft())
+            while self._idle and may_ask:
+                if may_ask := (one := next_job()) is not None:
+                    self._submit(*one)
             if not self._running and not self._waiting:
                 return
             self._start()
             ended = self._wait()
-            self._join(ended)
+            may_ask = self._join(ended) or may_ask
             for done in [one for one in self._running if one in ended]:
+                may_ask = True
                 if found := self._ended(done):
                     yield found
 
@@ -124,9 +133,10 @@ class WorkerPool:
         return [ended[place] for place in sorted(ended)]
 
     def each(self, job: Job[Any]) -> None:
-        """Does a job once with each worker. No other job may be running."""
+        """Does a job once with each worker that is not lost. No other job may be running."""
         for done in [self._threads.submit(job, worker) for worker in self._workers]:
-            done.result()
+            with suppress(MachineGone):
+                done.result()
 
     def close(self) -> None:
         """Ends all workers in any state; a job that is running is lost."""
@@ -145,7 +155,8 @@ class WorkerPool:
 
     def _start(self) -> None:
         """Starts the workers that are wanted and neither started nor starting."""
-        taken = {*self._starting.values(), *(place.slot for place in self._workers.values())}
+        taken = {slot for slot, _ in self._starting.values()}
+        taken |= {place.slot for place in self._workers.values()}
         for slot, order in enumerate(self._wanted()):
             if slot in taken or self._failures[slot] >= _TRIES:
                 continue
@@ -155,15 +166,17 @@ class WorkerPool:
                 self._do_without(slot, error)
                 continue
             self._open.push(worker)  # ends the worker in any state, even while it starts
-            self._starting[self._threads.submit(worker.__enter__)] = slot
+            self._starting[self._threads.submit(worker.__enter__)] = slot, worker
 
-    def _join(self, ended: set[Future[Any]]) -> None:
-        """Takes the workers that have started."""
+    def _join(self, ended: set[Future[Any]]) -> bool:
+        """Takes the workers that have started; returns whether any has."""
+        joined = False
         for started in [one for one in self._starting if one in ended]:
-            slot = self._starting.pop(started)
+            slot, worker = self._starting.pop(started)
             try:
-                worker = started.result()
+                started.result()
             except RecipeSearchError as error:
+                worker.__exit__(None, None, None)
                 self._do_without(slot, error)
                 continue
             if self._workers and worker.ready != self.ready:
@@ -173,10 +186,12 @@ class WorkerPool:
                 )
             self.ready = worker.ready
             self._workers[worker] = _Place(slot, time.monotonic())
+            self._failures[slot], joined = 0, True
             self._idle.append(worker)
+        return joined
 
     def _do_without(self, slot: int, error: RecipeSearchError) -> None:
-        """Counts a worker that did not start. Raises its error if there is no other worker."""
+        """Counts a worker that did not start. Raises the error if there is no other worker."""
         self._failures[slot] += 1
         if not (self._workers or self._starting):
             raise error
@@ -184,12 +199,17 @@ class WorkerPool:
 
     # -- jobs
 
-    def _submit(self, tag: Any, job: Job[Any]) -> None:
-        running = _Running(tag, job, self._idle.popleft(), time.monotonic())
+    def _submit(self, tag: Any, job: Job[Any], losses: int = 0) -> None:
+        running = _Running(tag, job, losses, self._idle.popleft(), time.monotonic())
         self._running[self._threads.submit(running.do)] = running
 
     def _wait(self) -> set[Future[Any]]:
-        """The jobs and the starts of workers that have ended; waits for one, but not for ever."""
+        """The jobs and the starts of workers that have ended; waits for one, but not for ever.
+
+        Raises StudyError if there is nothing to wait for: all workers are lost, and none starts.
+        """
+        if not (self._running or self._starting):
+            raise StudyError("all workers are lost, and no other one starts; the log has the causes")
         return wait({*self._running, *self._starting}, _LOOK, FIRST_COMPLETED).done
 
     def _ended(self, done: Future[Any]) -> tuple[Any, Future[Any]] | None:
@@ -200,13 +220,18 @@ class WorkerPool:
         if not isinstance(lost, MachineGone):
             self._idle.append(running.worker)
             return running.tag, done
-        _LOG.warning("%s; another worker takes its job", lost)
         self._gone += time.monotonic() - self._workers.pop(running.worker).since
-        self._waiting.append((running.tag, running.job))
+        running.worker.__exit__(None, None, None)
+        if running.losses + 1 >= _TRIES:  # the job may be what costs the machines
+            return running.tag, done
+        _LOG.warning("%s; another worker takes its job", lost)
+        self._waiting.append((running.tag, running.job, running.losses + 1))
         return None
 
 
 def open_pool(open_worker: OpenWorker, order: WorkerOrder) -> WorkerPool:
-    """A pool of workers for an order: on this machine, or on the machines of a cluster."""
-    places = open_worker.slots if isinstance(open_worker, Cluster) else slots
-    return WorkerPool(open_worker, lambda: places(order))
+    """A pool of workers for an order: on this machine, or on the machines of a cluster, which may change."""
+    if isinstance(open_worker, Cluster):
+        return WorkerPool(open_worker, partial(open_worker.slots, order))
+    here = slots(order)
+    return WorkerPool(open_worker, lambda: here)

@@ -168,6 +168,21 @@ def test_the_pace_is_that_of_the_clock(tmp_path: Path) -> None:
     assert data["minutes_left"] == round((plan.search.trials - len(scored)) * minutes / (len(scored) - 1), 1)
 
 
+def test_a_night_between_two_runs_is_no_pace(tmp_path: Path) -> None:
+    plan, results = make_study(tmp_path, TWO)
+    start = datetime(2026, 1, 1)
+    rows = [
+        replace(
+            row,
+            ended=start + timedelta(hours=9 * (row.number > 2), seconds=row.number),
+            seconds=Seconds(0.5, 0.5),
+        )
+        for row in results.rows
+    ]
+    data = status_data(plan, Results(results.identity, rows, results.ledger))
+    assert data["recipes_per_minute"] > 40
+
+
 def test_a_minimised_objective_is_best_at_its_lowest(tmp_path: Path) -> None:
     plan, results = make_study(tmp_path, [Trial((0.5, 0.5, 0.9)), Trial((0.5, 0.5, 0.1))], objectives=3)
     assert status_data(plan, results)["best"]["task2.acc"]["trial"] == 1

@@ -146,6 +146,69 @@ def test_trials_in_flight_at_an_interruption_are_finished_under_their_numbers(
     assert all(results.rows[number].state == "complete" for number in flying)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kill_among_repeats_leaves_no_gap_in_the_numbers(make_paper_plan: MakePlan, seed: int) -> None:
+    """In a small space many proposals are in flight already."""
+
+    class Killed(InstantWorker):
+        left = 6
+
+        def score(self, recipe: Recipe, *arguments: Any, **keywords: Any) -> Any:
+            type(self).left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            time.sleep(0.01)
+            return super().score(recipe, *arguments, **keywords)
+
+    space = {"weights": {"methods": ["karcher", "linear"], "parents": "subset"}}
+    settings = {"sampler": "random", "trials": 12, "seed": seed}
+    plan = make_paper_plan(search=settings, space=space, engine=ENGINE)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(plan, open_worker=Killed)
+    require_sound(plan, search.run(plan, open_worker=InstantWorker), 12)
+
+
+@pytest.mark.parametrize("workers", [1, 6])
+def test_a_limit_below_the_number_of_parents_ends_with_bounds_too(
+    make_paper_plan: MakePlan, workers: int
+) -> None:
+    objectives = [{"task": "a.yaml", "metric": "acc", "within": 0.05}]
+    settings = {"sampler": "tpe", "trials": 1, "seed": 1}
+    plan = make_paper_plan(search=settings, objectives=objectives, engine={**ENGINE, "workers": workers})
+    results = search.run(plan, open_worker=InstantWorker)
+    assert len(results.scored) == 1
+    assert "running" not in states(results)
+
+
+def test_settling_keeps_its_limit_and_survives_a_kill(make_paper_plan: MakePlan) -> None:
+    settings = {"sampler": "merge_gp", "trials": 14, "seed": 1, "items": 10}
+    items = Counter[bool]()
+
+    class Counted(InstantWorker):
+        def score(self, recipe: Recipe, held_out: bool = False, part: Any = None) -> Any:
+            time.sleep(0.002)
+            items[bool(part and part[0])] += 1
+            return super().score(recipe, held_out, part)
+
+    whole = search.run(make_paper_plan("whole", search=settings, engine=ENGINE), open_worker=Counted)
+    assert items[False] == 14
+    assert 0 < items[True] <= 14 * 0.25 + 1
+    assert all(row.standing for row in whole.scored)
+
+    class Killed(Counted):
+        def score(self, recipe: Recipe, held_out: bool = False, part: Any = None) -> Any:
+            if part and part[0]:
+                raise KeyboardInterrupt
+            return super().score(recipe, held_out, part)
+
+    plan = make_paper_plan("cut", search=settings, engine=ENGINE)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(plan, open_worker=Killed)
+    _, cut = open_results(Database(plan.storage_url))
+    assert not any(row.standing for row in cut.scored), "the search has not ended"
+    assert all(row.standing for row in search.run(plan, open_worker=Counted).scored)
+
+
 def test_a_worker_that_fails_costs_its_own_trial_only(make_paper_plan: MakePlan) -> None:
     class Broken(InstantWorker):
         def __init__(self, order: WorkerOrder) -> None:

@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
+from recipesearch.errors import StudyError
 from recipesearch.plan import Plan
 from recipesearch.search.run import run
+from recipesearch.study import trial_storage
 from recipesearch.study.storage import METADATA, Database
 from recipesearch.study.trial_storage import TrialStorage, create, load
 from recipesearch.workers.instant import InstantWorker
@@ -76,6 +78,37 @@ def test_a_trial_that_was_not_saved_leaves_no_trace(database: Database, study: o
     assert as_optuna_reads(database, study.study_name) == []
     again = ask(load(database, study.study_name))
     assert again.number == 0
+
+
+def test_a_view_during_a_write_sees_whole_trials(
+    database: Database, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that ends while its rows are read is not seen as complete without values."""
+    trial = ask(study, recipe="a")
+    saved(study).save(trial.number)
+    read = trial_storage._by_trial
+
+    def meanwhile(connection: sa.Connection, *arguments: Any) -> Any:
+        connection.rollback()  # as a reader of SQLite, which has no transaction here
+        if study.get_trials()[0].state == TrialState.RUNNING:
+            study.tell(trial.number, [1.0, 2.0])
+        return read(connection, *arguments)
+
+    monkeypatch.setattr(trial_storage, "_by_trial", meanwhile)
+    (seen,) = load(database, study.study_name).get_trials()
+    assert (seen.state, seen.values) in ((TrialState.RUNNING, None), (TrialState.COMPLETE, [1.0, 2.0]))
+
+
+def test_a_missing_trial_is_noticed(database: Database, study: optuna.Study) -> None:
+    for number in range(3):
+        ask(study)
+        saved(study).save(number)
+    with database.engine.begin() as connection:
+        for table in ("trial_params", "trial_user_attributes", "trial_system_attributes", "trials"):
+            second = "(select trial_id from trials where number = 1)"
+            connection.exec_driver_sql(f"delete from {table} where trial_id in {second}")
+    with pytest.raises(StudyError, match="trial 1 is missing"):
+        load(database, study.study_name)
 
 
 def test_a_write_may_be_repeated(database: Database, study: optuna.Study) -> None:

@@ -1,5 +1,6 @@
 """Workers as actors of a real Ray cluster: several raylets on this machine, which join and are killed."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 
 from recipesearch.checking.preflight import preflight
 from recipesearch.checking.worker_order import worker_order
-from recipesearch.errors import RefusedInput, StudyError
+from recipesearch.errors import MachineGone, RefusedInput, StudyError
 from recipesearch.plan import Plan
 from recipesearch.recipe import Parent
 from recipesearch.search.run import Progress, run
@@ -68,8 +69,29 @@ def test_room_is_counted_by_node(order: WorkerOrder, machines: Any) -> None:
     machines.add_node(num_cpus=3)
     two = replace(order, engine=order.engine.model_copy(update={"threads": 2}))
     assert [len(cluster.slots(one)) for one in (order, two)] == [4, 1]
-    few = replace(order, engine=order.engine.model_copy(update={"workers": 3}))
-    assert [one.slot for one in cluster.slots(few)] == [0, 1, 2]
+    more = replace(order, engine=order.engine.model_copy(update={"workers": 6}))
+    assert [one.slot for one in cluster.slots(more)] == list(range(6)), "an autoscaler may make room"
+
+
+def test_nodes_without_gpus_have_no_room_for_workers_on_gpus(
+    order: WorkerOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Resources": {"CPU": 32.0}}, {"Resources": {"CPU": 64.0, "GPU": 4.0}}]
+    monkeypatch.setattr("recipesearch.workers.ray_cluster._nodes", lambda: nodes)
+    cluster = object.__new__(RayCluster)
+    on_gpus = replace(order, engine=order.engine.model_copy(update={"device": "auto", "threads": None}))
+    assert [(one.slot, one.engine.threads) for one in cluster.slots(on_gpus)] == [(n, None) for n in range(4)]
+    on_cpus = replace(order, engine=order.engine.model_copy(update={"threads": None}))
+    assert [one.engine.threads for one in cluster.slots(on_cpus)] == [1] * 96
+
+
+def test_a_worker_that_waits_for_room_can_be_closed(order: WorkerOrder, machines: Any) -> None:
+    """Ctrl-C while an autoscaler starts nodes."""
+    too_wide = replace(order, engine=order.engine.model_copy(update={"threads": 64}))
+    worker = RayCluster(machines.address)(too_wide)
+    threading.Timer(2.0, worker.__exit__, (None, None, None)).start()
+    with pytest.raises(MachineGone):
+        worker.__enter__()
 
 
 def test_parents_of_other_content_on_a_node_are_refused(order: WorkerOrder) -> None:

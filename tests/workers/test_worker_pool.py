@@ -177,6 +177,54 @@ def test_the_job_of_a_lost_machine_goes_to_another_worker(order: WorkerOrder) ->
         assert opened == [0, 1, 1], "the slot is filled again"
 
 
+def test_a_job_that_costs_its_machine_again_and_again_fails(order: WorkerOrder) -> None:
+    opened, closed = Counter[str](), Counter[str]()
+
+    class Counted(InstantWorker):
+        def __init__(self, order: WorkerOrder) -> None:
+            super().__init__(order)
+            opened["workers"] += 1
+
+        def __exit__(self, *error: Any) -> None:
+            closed[str(id(self))] += 1
+
+    def job(worker: Any) -> None:
+        raise MachineGone("out of memory on the host")
+
+    with pool_of(1, order, Counted) as pool, pytest.raises(MachineGone, match="out of memory"):
+        pool.all([job])
+    assert opened["workers"] == 3
+    assert len(closed) == 3, "a lost worker is closed, so its place is free"
+
+
+def test_a_pool_whose_workers_are_all_lost_ends(order: WorkerOrder) -> None:
+    places = [replace(order, slot=0)]
+
+    def job(worker: Any) -> None:
+        places.clear()
+        raise MachineGone("the last node")
+
+    with WorkerPool(InstantWorker, lambda: places) as pool, pytest.raises(StudyError, match="all workers"):
+        pool.all([job])
+
+
+def test_jobs_are_not_asked_for_while_nothing_ends(
+    order: WorkerOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is to do next may cost seconds to find."""
+    monkeypatch.setattr("recipesearch.workers.worker_pool._LOOK", 0.01)
+    asked: list[int] = []
+
+    def next_job() -> Any:
+        asked.append(1)
+        return (0, lambda worker: time.sleep(0.3)) if len(asked) == 1 else None
+
+    with pool_of(2, order) as pool:
+        pool.all([lambda worker: time.sleep(0.02)] * 4)  # both have started
+        assert len(list(pool.stream(next_job))) == 1
+    assert len(asked) == 3
+
+
 def test_workers_join_while_jobs_run(order: WorkerOrder) -> None:
     places = [replace(order, slot=0)]
     with WorkerPool(InstantWorker, lambda: places) as pool:
