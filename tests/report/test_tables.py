@@ -180,7 +180,7 @@ def test_a_night_between_two_runs_is_no_pace(tmp_path: Path) -> None:
         for row in results.rows
     ]
     data = status_data(plan, Results(results.identity, rows, results.ledger))
-    assert data["recipes_per_minute"] > 40
+    assert data["recipes_per_minute"] > 30
 
 
 def test_a_minimised_objective_is_best_at_its_lowest(tmp_path: Path) -> None:
