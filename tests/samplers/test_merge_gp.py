@@ -27,6 +27,7 @@ from recipesearch.space.coordinates import Coordinates, CoordinateSystem
 from recipesearch.study.results import Results
 from recipesearch.study.storage import Database
 from recipesearch.study.study import Study
+from recipesearch.study.trial_ends import TrialEnds
 from recipesearch.workers.instant import InstantWorker
 
 run_here = functools.partial(search.run, open_worker=InstantWorker)
@@ -125,7 +126,7 @@ STAGES: dict[str, tuple[object, str, tuple[int, ...]]] = {
     "asking, between two genes": (optuna.Trial, "suggest_float", (70, 1, 30)),
     "the recipe known": (Study, "_answered", (7, 1, 7)),
     "scoring": (InstantWorker, "score", (7, 1, 7)),
-    "committed, Optuna not told": (Study, "_complete", (7, 1, 7)),
+    "committed, Optuna not told": (TrialEnds, "complete", (7, 1, 7)),
 }
 
 
