@@ -82,12 +82,10 @@ def run(
     from .search.evolve import evolve
     from .search.run import run_eras
     from .workers.ray_cluster import RayCluster
-    from .workers.supervisor import Supervised
 
     plans = load(study)
-    open_worker = RayCluster(ray) if ray else Supervised
-    observe = progress or (lambda state: None)
-    results = (evolve if plans[0].evolves else run_eras)(plans, observe, open_worker)
+    how: dict[str, Any] = {"open_worker": RayCluster(ray)} if ray else {}
+    results = (evolve if plans[0].evolves else run_eras)(plans, progress or (lambda state: None), **how)
     return _open_planned(plans, database=results.database)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -122,11 +123,16 @@ def _require_fit(sampler: str, genes: Genes, values: int, constrained: bool) -> 
 def _require_pycma(genes: Genes) -> None:
     if len(genes) < 2:
         raise PlanError("sampler pycma needs two genes or more: use cmaes")
-    if not (find_spec("cma") and find_spec("optuna_integration")):
+    if not (_is_installed("cma") and _is_installed("optuna_integration")):
         raise PlanError(
             "sampler pycma needs two more packages: pip install -e '.[run,pycma]' in the checkout; "
             "or use cmaes, the same algorithm"
         )
+
+
+def _is_installed(package: str) -> bool:
+    # optuna_integration hides its spec once it is imported, for which find_spec raises ValueError.
+    return package in sys.modules or find_spec(package) is not None
 
 
 def _auto(genes: Genes, values: int, constrained: bool) -> Choice:

@@ -1,15 +1,26 @@
 """What samplers can search: what does not fit is refused with the way out, and auto always fits."""
 
+import importlib
+
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from recipesearch.errors import PlanError
 from recipesearch.plan import SearchPlan
+from recipesearch.samplers import fit
 from recipesearch.samplers.fit import SAMPLERS, choose
 
 NUMBERS: dict[str, BaseDistribution] = {f"w.{i}": FloatDistribution(0.0, 1.5) for i in range(4)}
 MIXED = {"method": CategoricalDistribution(("linear", "slerp")), **NUMBERS}
 SUM = [0.5, 0.5]
+
+
+def test_a_second_study_may_use_pycma() -> None:
+    """optuna_integration hides its own spec once it is imported."""
+    importlib.import_module("optuna_integration")
+    assert fit._is_installed("optuna_integration")
+    assert fit._is_installed("cma")
+    assert not fit._is_installed("no_such_package")
 
 
 @pytest.mark.parametrize("sampler", [name for name, can in SAMPLERS.items() if not can.choices])
