@@ -30,7 +30,7 @@ _LOOK = 1.0  # seconds between two looks at the session that holds a lock; the t
 
 _RUNNERS = sa.Table(
     "recipesearch_runners",
-    sa.MetaData(),  # created by a runner alone: who only looks may not create tables
+    sa.MetaData(),  # created by a runner: a reader may lack the right to
     sa.Column("study", sa.String(512), primary_key=True),
     sa.Column("token", sa.String(32), nullable=False),
 )
