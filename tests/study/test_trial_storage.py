@@ -103,10 +103,10 @@ def test_a_missing_trial_is_noticed(database: Database, study: optuna.Study) -> 
     for number in range(3):
         ask(study)
         saved(study).save(number)
+    missing = study.get_trials()[1]._trial_id
     with database.engine.begin() as connection:
         for table in ("trial_params", "trial_user_attributes", "trial_system_attributes", "trials"):
-            second = "(select trial_id from trials where number = 1)"
-            connection.exec_driver_sql(f"delete from {table} where trial_id in {second}")
+            connection.exec_driver_sql(f"delete from {table} where trial_id = {missing}")
     with pytest.raises(StudyError, match="trial 1 is missing"):
         load(database, study.study_name)
 
