@@ -20,7 +20,6 @@ import sqlalchemy as sa
 
 from ..errors import StudyError
 
-METADATA = sa.MetaData()  # all tables of recipesearch
 _OWN_SESSION = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
 _END_SESSION = """
     select pg_terminate_backend(pid, 5000) from pg_stat_activity

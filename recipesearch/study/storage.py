@@ -14,9 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import StudyError
 from .outage import patiently
-from .runner_lock import METADATA, Lock, file_lock, lock_key, server_lock
+from .runner_lock import Lock, file_lock, lock_key, server_lock
 
-__all__ = ["METADATA", "Database", "exclusive", "insert_new", "upsert"]
+METADATA = sa.MetaData()  # all tables of recipesearch but that of the runners
 T = TypeVar("T")
 
 _BUSY_SECONDS = 60

@@ -7,8 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from recipesearch.errors import StudyError
-from recipesearch.study.runner_lock import METADATA
-from recipesearch.study.storage import Database
+from recipesearch.study.storage import METADATA, Database
 
 
 @pytest.fixture(autouse=True)
