@@ -78,6 +78,7 @@ class WorkerPool:
         self._idle, self._waiting = deque[Scoring](), deque[tuple[Any, Job[Any], int]]()
         self._running: dict[Future[Any], _Running] = {}
         self._open = ExitStack()
+        self._next_look = 0.0
         self._failures = Counter[int]()  # starts that failed, by slot
         self._spent = self._gone = 0.0  # seconds of ended jobs, and of workers that are lost
         try:
@@ -154,7 +155,13 @@ class WorkerPool:
     # -- workers
 
     def _start(self) -> None:
-        """Starts the workers that are wanted and neither started nor starting."""
+        """Starts the workers that are wanted and neither started nor starting.
+
+        Asks for them at intervals, since a cluster takes a while to answer, and after each loss.
+        """
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK
         taken = {slot for slot, _ in self._starting.values()}
         taken |= {place.slot for place in self._workers.values()}
         for slot, order in enumerate(self._wanted()):
@@ -192,7 +199,7 @@ class WorkerPool:
 
     def _do_without(self, slot: int, error: RecipeSearchError) -> None:
         """Counts a worker that did not start. Raises the error if there is no other worker."""
-        self._failures[slot] += 1
+        self._failures[slot], self._next_look = self._failures[slot] + 1, 0.0
         if not (self._workers or self._starting):
             raise error
         _LOG.warning("worker %d did not start: %s", slot, error)
@@ -222,6 +229,7 @@ class WorkerPool:
             return running.tag, done
         self._gone += time.monotonic() - self._workers.pop(running.worker).since
         running.worker.__exit__(None, None, None)
+        self._next_look = 0.0
         if running.losses + 1 >= _TRIES:  # the job may be what costs the machines
             return running.tag, done
         _LOG.warning("%s; another worker takes its job", lost)

@@ -225,7 +225,8 @@ def test_jobs_are_not_asked_for_while_nothing_ends(
     assert len(asked) == 3
 
 
-def test_workers_join_while_jobs_run(order: WorkerOrder) -> None:
+def test_workers_join_while_jobs_run(order: WorkerOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recipesearch.workers.worker_pool._LOOK", 0.01)
     places = [replace(order, slot=0)]
     with WorkerPool(InstantWorker, lambda: places) as pool:
         assert pool.size == 1
