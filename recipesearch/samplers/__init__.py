@@ -5,6 +5,7 @@ build.py             an Optuna sampler from a sampler's name
 catcmawm.py          CMA-ES over numbers and choices together
 merge_gp.py          Bayesian optimisation over merge coordinates, with the files below
 merge_model.py       the model of a study's merges
+most_telling.py      of very many observations, those that a model takes
 problem.py           the inputs of the model beside the trials
 outcomes.py          metrics on the model's scale, with the noise of each score
 gaussian_process.py  the model of one objective

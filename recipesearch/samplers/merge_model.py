@@ -17,6 +17,7 @@ from ..space.coordinates import Coordinates
 from .gaussian_process import GaussianProcess, Kinds, Observations
 from .improvement import expected_gain, expected_volume, quantiles
 from .marks import RECIPE, SEED
+from .most_telling import MOST_OBSERVATIONS, most_telling
 from .moves import features
 from .outcomes import Outcome, outcome
 from .problem import Problem, Scores, scalarized
@@ -26,7 +27,6 @@ Array = NDArray[np.float64]
 Predicted = Sequence[tuple[Array, Array]]
 
 _QUANTILES, _DRAWS = 16, 64
-_MOST = 400  # observations that a model takes
 _FAILED_NOISE = 0.5  # variance of the noise of a failed recipe, which counts as the worst score
 _SAME = 0.02  # a difference in every coordinate below which two recipes count as the same
 _ELITES = 6  # of one number: points to step from
@@ -95,7 +95,7 @@ class MergeModel:
             for scale, column in zip(self._outcomes, columns, strict=True)
         ]
         self.data = [
-            self._extended(one, seen.failed[-_MOST:], _worst(one, sign), _FAILED_NOISE)
+            self._extended(one, seen.failed[-MOST_OBSERVATIONS:], _worst(one, sign), _FAILED_NOISE)
             for one, sign in zip(scored, problem.signs, strict=True)
         ]
 
@@ -282,21 +282,3 @@ class MergeModel:
 def _worst(data: Observations, sign: int) -> float:
     """The worst value on the scale of the process."""
     return float(data.values.max() if sign > 0 else data.values.min())
-
-
-def most_telling(losses: Array) -> list[int]:
-    """The points that a model takes, from ``losses`` of shape (points, objectives).
-
-    All points; of very many the front, the front of the others, and so on for one half, and an even share of
-    the rest.
-    """
-    rest = np.arange(len(losses))
-    if len(losses) <= _MOST:
-        return rest.tolist()
-    best: list[int] = []
-    while len(best) < _MOST // 2:
-        layer = pareto.front(losses[rest])
-        best, rest = best + rest[layer].tolist(), rest[~layer]
-    best = best[: _MOST // 2]
-    others = np.setdiff1d(np.arange(len(losses)), best)
-    return sorted([*best, *others[np.linspace(0, len(others) - 1, _MOST - len(best)).astype(int)].tolist()])

@@ -15,7 +15,7 @@ study.py          ask, commit, tell, resume; recipes in flight
 trial_storage.py  the trials in memory, and in the database by whole transactions
 trial_ends.py     completes and fails trials
 results.py        a study's trials joined with the ledger
-standings.py      the posterior of a finished search
+standings.py      the posterior of a search: recipes in doubt, and what is stored
 chain.py          a study and its earlier eras
 mutants.py        how each mutant was made, and the gate's decision
 """

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import PlanError
 from ..recipe import Parent, Recipe
 from ..recipe.mergekit_yaml import from_yaml
-from ..samplers.merge_model import most_telling
+from ..samplers.most_telling import most_telling
 from ..samplers.problem import Known
 from ..score import Goal, Measurement
 from ..space.coordinates import Coordinates

@@ -1,15 +1,23 @@
-"""The posterior of a finished search, stored with its study."""
+"""The posterior of a search: the recipes in doubt, and the posterior as stored with a finished study."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 
 import optuna
 
 from ..samplers.posterior import Posterior, Standing
 
+_SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
 # User attributes of the study.
 _STANDINGS, _EFFECTS = "standings", "effects"
+
+
+def doubtful(found: Posterior, without: Collection[str]) -> list[str]:
+    """The recipes, by digest, whose place on the front is in doubt, the most doubtful first."""
+    doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.standings.items()}
+    in_doubt = [recipe for recipe in doubts.keys() - set(without) if doubts[recipe] < 0.5 - _SURE]
+    return sorted(in_doubt, key=lambda recipe: (doubts[recipe], recipe))
 
 
 def store_posterior(study: optuna.Study, found: Posterior) -> None:

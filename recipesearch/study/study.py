@@ -40,14 +40,13 @@ from .results import (
     conditions_of,
     read_results,
 )
-from .standings import store_posterior
+from .standings import doubtful, store_posterior
 from .storage import Database
 from .training_data import TrainingData
 from .trial_ends import TrialEnds
 from .trial_storage import TrialStorage
 
 _REPEATS_IN_A_ROW = 200
-_SURE = 0.1  # a chance to be on the front below this number, or above 1 minus it, is no longer in doubt
 
 
 @dataclass(frozen=True)
@@ -198,13 +197,11 @@ class Study:
         found = self._found = posterior(self._study, self._problem) if self._problem else None
         if found is None:
             return None
-        doubts = {recipe: abs(one.front - 0.5) for recipe, one in found.standings.items()}
-        in_doubt = [recipe for recipe in doubts.keys() - set(without) if doubts[recipe] < 0.5 - _SURE]
-        if self._budget.may_settle(doubts, pending):
-            rows = {row.recipe: row for row in self.results().scored}
-            for recipe in sorted(in_doubt, key=lambda recipe: (doubts[recipe], recipe)):
-                if part := self._budget.next_part(recipe):
-                    return self._space.express(rows[recipe].genome), part
+        left = self._budget.may_settle(found.standings, pending)
+        rows = {row.recipe: row for row in self.results().scored} if left else {}
+        for recipe in doubtful(found, without) if left else ():
+            if part := self._budget.next_part(recipe):
+                return self._space.express(rows[recipe].genome), part
         return None
 
     def settled(self) -> None:

@@ -17,7 +17,8 @@ from recipesearch.errors import PlanError, TrialFailed
 from recipesearch.plan import Plan, ScalarizePlan
 from recipesearch.samplers.gaussian_process import first_theta
 from recipesearch.samplers.merge_gp import MergeGPSampler
-from recipesearch.samplers.merge_model import MergeModel, Seen, most_telling
+from recipesearch.samplers.merge_model import MergeModel, Seen
+from recipesearch.samplers.most_telling import most_telling
 from recipesearch.samplers.moves import Moves
 from recipesearch.samplers.per_trial import PerTrialSampler
 from recipesearch.samplers.problem import Problem
@@ -440,7 +441,7 @@ def test_what_makes_recipes_fail_is_learnt(make: MakePlan, monkeypatch: pytest.M
 @pytest.mark.long  # test_of_very_many_points_... is of its kind
 def test_more_recipes_than_a_model_takes(make: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model takes a part, proposals remain better than chance, and hyperparameters are fitted anew."""
-    monkeypatch.setattr("recipesearch.samplers.merge_model._MOST", 14)
+    monkeypatch.setattr("recipesearch.samplers.most_telling.MOST_OBSERVATIONS", 14)
     taken: list[int] = []
     original = MergeGPSampler._thetas
 
